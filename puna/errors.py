@@ -1,4 +1,4 @@
-"""The errors that puna raises on purpose: each says what was given, what was expected and what to do.
+"""The errors that puna raises on purpose: what was given, what was expected, what to do.
 
 Every other room raises these at its boundaries (configs, files, requests, run folders). Each class
 also inherits the standard library's class for that kind of failure, so that callers who do not know

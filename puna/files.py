@@ -1,7 +1,7 @@
 """Files that are either whole or absent: atomic writes, hashes and manifests.
 
-Everything that puna keeps on disk goes through here, so that a full disk, a `kill -9` or a power cut
-leaves the previous file in place.
+Everything that puna keeps on disk goes through here, so that a full disk, a `kill -9` or a power
+cut leaves the previous file in place.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         yield partial
         _sync(partial)
-        os.replace(partial, path)
+        partial.replace(path)
         _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
@@ -48,8 +48,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 _sync(file)
         if path.exists():
-            os.replace(path, aside)
-        os.replace(partial, path)
+            path.replace(aside)
+        partial.replace(path)
         _sync(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

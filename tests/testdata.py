@@ -1,4 +1,4 @@
-"""Real data that the tests read in place: it lies beside the project and is never copied into it."""
+"""Real data that the tests read in place: it lies beside the project, never inside it."""
 
 import os
 from pathlib import Path

@@ -1,0 +1,1 @@
+"""One decoder on one device: its shape, its layers, its cache, and the family of released sizes."""

@@ -1,0 +1,1 @@
+"""Pure functions on tensors; the readable reference stands beside whatever is faster."""
