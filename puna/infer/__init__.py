@@ -1,0 +1,1 @@
+"""Requests to tokens: sampling, stop conditions, batches that decode together."""

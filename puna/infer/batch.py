@@ -1,0 +1,208 @@
+"""Rows that decode together: read the prompts in chunks, then one token a row and step.
+
+The batch is padded on the right and never on the left: positions and masks follow from the lengths
+in the KV cache (`puna.model.cache`). A row that ends leaves the batch and costs nothing more.
+`puna.infer.generate` drives it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from puna.errors import ContextError, RequestError
+from puna.infer.sampling import SamplingConfig, sample
+from puna.model.cache import KVCache
+from puna.model.llama import Llama
+
+PREFILL_TOKENS = 2048  # of a batch, read at once: bounds the memory of activations
+FIRST_ROOM = 256  # tokens that a fresh cache holds beyond the prompts; it doubles when full
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewToken:
+    """One step of one row."""
+
+    row: int  # index of the prompt
+    id: int
+    finish_reason: str | None = None  # set on a row's last token
+
+
+class Batch:
+    """Rows that decode together; `step` draws one token for each row that still runs."""
+
+    def __init__(
+        self,
+        model: Llama,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_tokens: int | None,
+        sampling: SamplingConfig | Sequence[SamplingConfig],
+        stop_ids: Sequence[int] | frozenset[int],
+        prefill_tokens: int = PREFILL_TOKENS,
+    ) -> None:
+        configs = [sampling] * len(prompts) if isinstance(sampling, SamplingConfig) else sampling
+        if len(configs) != len(prompts):
+            raise RequestError(
+                f"generate: {len(configs)} sampling configs were given for {len(prompts)} prompts; "
+                "give one for all, or one a prompt."
+            )
+        self.model = model
+        self.device = model.embed.weight.device
+        self._prompts = [[int(token) for token in prompt] for prompt in prompts]
+        self._limits = [
+            limit_of(prompt, max_tokens, model.config.context, model.config.vocab, row=row)
+            for row, prompt in enumerate(self._prompts)
+        ]
+        self._stop_ids = frozenset(stop_ids)
+        self._prefill_tokens = prefill_tokens
+        self._configs = list(configs)
+        self._generators = [config.generator() for config in configs]
+        self._rows = list(range(len(prompts)))  # prompt of each row of the cache
+        self._written = [0] * len(prompts)
+        self._ended: set[int] = set()
+        self._cache: KVCache | None = None
+        self._next = torch.empty(0, dtype=torch.int64)  # the token each row reads next
+        self._seen = self._seen_tokens()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether any row may still write."""
+        return len(self._ended) < len(self._prompts)
+
+    def end(self, row: int) -> None:
+        """End a row before its time; it leaves the batch at the next step."""
+        self._ended.add(row)
+
+    @torch.inference_mode()
+    def step(self) -> list[NewToken]:
+        """Read the last tokens (at first: the prompts) and draw the next one of every live row."""
+        if self._cache is None:
+            logits = self._read_prompts()
+        else:
+            self._drop_ended()
+            self._make_room()
+            logits = self.model(self._next[:, None].to(self.device), cache=self._cache)[:, -1]
+        configs = [self._configs[row] for row in self._rows]
+        generators = [self._generators[row] for row in self._rows]
+        self._next = sample(logits, configs, generators, self._seen)
+        if self._seen is not None:
+            self._seen.scatter_(1, self._next[:, None].to(self.device), True)
+        return [
+            self._record(row, token)
+            for row, token in zip(self._rows, self._next.tolist(), strict=True)
+            if row not in self._ended
+        ]
+
+    def _record(self, row: int, token: int) -> NewToken:
+        self._written[row] += 1
+        reason = None
+        if token in self._stop_ids:
+            reason = "stop"
+        elif self._written[row] == self._limits[row]:
+            reason = "length"
+        if reason is not None:
+            self._ended.add(row)
+        return NewToken(row=row, id=token, finish_reason=reason)
+
+    def _read_prompts(self) -> Tensor:
+        """Fill the cache chunk by chunk and return the logits after each prompt's last token."""
+        lengths = torch.tensor([len(prompt) for prompt in self._prompts])
+        longest = int(lengths.max())
+        room = min(FIRST_ROOM, max(self._limits))
+        self._cache = KVCache(
+            self.model.config,
+            len(lengths),
+            longest + room,
+            dtype=self.model.embed.weight.dtype,
+            device=self.device,
+        )
+        ids = torch.zeros(len(lengths), longest, dtype=torch.int64)
+        for row, prompt in enumerate(self._prompts):
+            ids[row, : len(prompt)] = torch.tensor(prompt)
+        width = max(1, self._prefill_tokens // len(lengths))
+        after: Tensor | None = None
+        for start in range(0, longest, width):
+            piece = ids[:, start : start + width]
+            counts = (lengths - start).clamp(0, piece.shape[1])
+            logits = self.model(
+                piece.to(self.device),
+                cache=self._cache,
+                counts=counts,
+                last=(counts - 1).clamp_min(0),
+            )
+            after = logits if after is None else after
+            ends_here = ((counts > 0) & (lengths <= start + width)).to(self.device)
+            after = torch.where(ends_here[:, None], logits, after)
+        assert after is not None
+        return after
+
+    def _drop_ended(self) -> None:
+        assert self._cache is not None
+        keep = [place for place, row in enumerate(self._rows) if row not in self._ended]
+        if len(keep) == len(self._rows):
+            return
+        self._rows = [self._rows[place] for place in keep]
+        self._next = self._next[keep]
+        self._cache.keep(torch.tensor(keep, device=self.device))
+        if self._seen is not None:
+            self._seen = self._seen[keep]
+
+    def _make_room(self) -> None:
+        """Double the cache when its longest row is full, up to what the rows may still need."""
+        old = self._cache
+        assert old is not None
+        held = int(old.lengths.max())
+        if held < old.capacity:
+            return
+        needed = max(len(self._prompts[row]) + self._limits[row] for row in self._rows)
+        new = KVCache(
+            self.model.config,
+            old.batch,
+            min(2 * held, needed),
+            dtype=old.keys.dtype,
+            device=self.device,
+        )
+        new.keys[:, :, :held], new.values[:, :, :held] = old.keys, old.values
+        new.lengths = old.lengths
+        self._cache = new
+
+    def _seen_tokens(self) -> Tensor | None:
+        if all(config.repetition_penalty is None for config in self._configs):
+            return None
+        seen = torch.zeros(len(self._prompts), self.model.config.vocab, dtype=torch.bool)
+        for row, prompt in enumerate(self._prompts):
+            seen[row, prompt] = True
+        return seen.to(self.device)
+
+
+def limit_of(
+    prompt: Sequence[int], max_tokens: int | None, context: int, vocab: int, *, row: int = 0
+) -> int:
+    """Return how many tokens may follow the prompt, or say why it cannot be continued."""
+    where, count = f"generate: prompt {row}", len(prompt)
+    if count == 0:
+        raise RequestError(
+            f"{where}: no tokens were given; at least one is expected. Begin with the BOS token."
+        )
+    if min(prompt) < 0 or max(prompt) >= vocab:
+        wrong = next(token for token in prompt if not 0 <= token < vocab)
+        raise RequestError(
+            f"{where}: id {wrong} was given; the model's vocabulary has {vocab} ids. "
+            "Use the tokenizer that belongs to the weights."
+        )
+    if max_tokens is not None and max_tokens < 1:
+        raise RequestError(f"{where}: max_tokens={max_tokens} was given; at least 1 is expected.")
+    if count >= context:
+        raise ContextError(
+            f"{where}: it has {count} tokens; the model's context is {context}, and the answer "
+            "needs room too. Shorten the prompt or load a model with a longer context."
+        )
+    if max_tokens is not None and count + max_tokens > context:
+        raise ContextError(
+            f"{where}: {count} tokens and max_tokens={max_tokens} were given, {count + max_tokens} "
+            f"together; the model's context is {context}. Ask for at most {context - count} tokens "
+            "or shorten the prompt."
+        )
+    return context - count if max_tokens is None else max_tokens

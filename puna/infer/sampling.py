@@ -1,0 +1,159 @@
+"""From logits to the next token: penalty, temperature, top-k, top-p, min-p, one draw a row.
+
+The filters apply in that order, which is the order of transformers' logits processors. A row's
+token depends on its own logits, config and generator alone: whom it shares a batch with changes
+nothing. `puna.infer.generate` calls `sample` once a step.
+"""
+
+import math
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from puna.errors import RequestError, StateError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingConfig:
+    """How the next token is drawn; `None` switches a filter off.
+
+    Source of the defaults: `generation_config.json` of Llama 3.1 Instruct.
+    """
+
+    temperature: float = 0.6  # 0 takes the most likely token
+    top_k: int | None = None  # keep the k most likely tokens and those tied with the last
+    top_p: float | None = 0.9  # keep the likeliest tokens until they hold this mass; 0 keeps one
+    min_p: float | None = None  # keep tokens at least this share as likely as the likeliest
+    repetition_penalty: float | None = None  # above 1, tokens already in the row become less likely
+    seed: int | None = None  # None draws a fresh one
+
+    def __post_init__(self) -> None:
+        _require("temperature", self.temperature, "0 or more", lambda x: x >= 0)
+        _require("top_k", self.top_k, "1 or more", lambda x: x >= 1 and x == int(x))
+        _require("top_p", self.top_p, "between 0 and 1", lambda x: 0 <= x <= 1)
+        _require("min_p", self.min_p, "between 0 and 1", lambda x: 0 <= x <= 1)
+        _require("repetition_penalty", self.repetition_penalty, "above 0", lambda x: x > 0)
+        _require("seed", self.seed, "between 0 and 2^63 - 1", lambda x: 0 <= x < 2**63)
+
+    def generator(self) -> torch.Generator:
+        """Return a fresh generator for one row; it lives on the CPU whatever the model's device."""
+        seed = secrets.randbits(63) if self.seed is None else self.seed
+        return torch.Generator().manual_seed(seed)
+
+
+def _require(name: str, value: float | None, expected: str, holds: Callable[[float], bool]) -> None:
+    if value is None and name != "temperature":
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not holds(value):  # type: ignore[arg-type]
+        raise RequestError(
+            f"sampling: {name}={value!r} was given; a number {expected} is expected."
+        )
+
+
+def sample(
+    logits: Float[Tensor, "B V"],
+    configs: Sequence[SamplingConfig],
+    generators: Sequence[torch.Generator],
+    seen: Bool[Tensor, "B V"] | None = None,
+) -> Int[Tensor, "B"]:
+    """Draw the next token of each row.
+
+    Args:
+        logits: scores of the next token.
+        configs: one a row.
+        generators: one a row; a row that samples takes exactly one number from its own.
+        seen: which tokens the row holds already; needed only where a row has a penalty.
+    Returns:
+        Token ids on the CPU.
+    Raises:
+        StateError: a row holds NaN, or no token that may be drawn.
+    """
+    if not logits.amax(-1).isfinite().all():
+        raise StateError(
+            "sampling: the model's logits are not numbers; finite logits are expected. Check the "
+            "weights with `puna inspect`, or load them with dtype='float32'."
+        )
+    chosen = torch.empty(len(configs), dtype=torch.int64)
+    for config in dict.fromkeys(configs):
+        rows = [row for row, other in enumerate(configs) if other == config]
+        scores = logits if len(rows) == len(configs) else logits[rows]
+        if config.repetition_penalty is not None and seen is not None:
+            scores = penalize(scores, seen[rows], config.repetition_penalty)
+        if config.temperature == 0:
+            chosen[rows] = most_likely(scores).cpu()
+        else:
+            scores = keep_likely(scores / config.temperature, config)
+            chosen[rows] = draw(scores, [generators[row] for row in rows])
+    return chosen
+
+
+def keep_likely(scores: Float[Tensor, "B V"], config: SamplingConfig) -> Float[Tensor, "B V"]:
+    """Apply top-k, then top-p, then min-p; what they drop becomes -inf."""
+    if config.top_k is not None:
+        scores = keep_top_k(scores, config.top_k)
+    if config.top_p is not None and config.top_p < 1:
+        scores = keep_top_p(scores, config.top_p)
+    if config.min_p is not None and config.min_p > 0:
+        scores = keep_min_p(scores, config.min_p)
+    return scores
+
+
+def penalize(
+    scores: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"], penalty: float
+) -> Float[Tensor, "B V"]:
+    """Divide the positive scores of seen tokens by the penalty, multiply the negative ones.
+
+    Source: Keskar et al. 2019 (CTRL), arXiv:1909.05858, section 4.1.
+    """
+    lowered = torch.where(scores > 0, scores / penalty, scores * penalty)
+    return torch.where(seen, lowered, scores)
+
+
+def keep_top_k(scores: Float[Tensor, "B V"], k: int) -> Float[Tensor, "B V"]:
+    """Drop what is less likely than the k-th token; tokens tied with it stay."""
+    kth = scores.topk(min(k, scores.shape[-1]), dim=-1).values[:, -1:]
+    return scores.masked_fill(scores < kth, -torch.inf)
+
+
+def keep_top_p(scores: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
+    """Drop a token when those likelier than it already hold more than p of the mass.
+
+    Of equally likely tokens the lower id counts as likelier. Source: Meta's llama-models.
+    """
+    ordered, order = scores.sort(dim=-1, descending=True, stable=True)
+    before = ordered.softmax(-1).cumsum(-1).roll(1, dims=-1)
+    before[:, 0] = 0  # the likeliest token always stays
+    dropped = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, order, before > p)
+    return scores.masked_fill(dropped, -torch.inf)
+
+
+def keep_min_p(scores: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
+    """Drop a token less likely than p times the likeliest.
+
+    Source: Nguyen et al. 2024, arXiv:2407.01082.
+    """
+    likely = scores.softmax(-1)
+    return scores.masked_fill(likely < p * likely.amax(-1, keepdim=True), -torch.inf)
+
+
+def most_likely(scores: Float[Tensor, "B V"]) -> Int[Tensor, "B"]:
+    """Return the id with the highest score, the lowest such id on a tie, on every device."""
+    V = scores.shape[-1]
+    ids = torch.arange(V, device=scores.device)
+    return torch.where(scores == scores.amax(-1, keepdim=True), ids, V).amin(-1)
+
+
+def draw(scores: Float[Tensor, "B V"], generators: Sequence[torch.Generator]) -> Int[Tensor, "B"]:
+    """Draw one id a row with probability softmax(scores): one uniform number each, inverted."""
+    uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
+    heights = scores.double().softmax(-1).cumsum(-1)
+    # Kept below the row's own total, so that rounding cannot lead past the last token. The first
+    # height strictly above the target is taken, so a token of probability 0 is never drawn.
+    total = heights[:, -1:]
+    target = (uniform.to(scores.device) * total).minimum(total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(heights, target, right=True).squeeze(-1).cpu()
