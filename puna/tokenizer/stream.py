@@ -1,0 +1,61 @@
+"""Ids become text one at a time, and no character is ever shown in halves.
+
+A token may hold part of a character; its bytes wait until the character is whole. The pieces,
+joined, are exactly what decoding all ids at once gives.
+"""
+
+import codecs
+from collections.abc import Sequence
+
+from puna.tokenizer.interface import AddsSpace, Tokenizer
+
+
+class StreamDecoder:
+    """Decode a growing sequence of ids.
+
+    Args of the constructor:
+        tok: the tokenizer.
+        skip_special: leave special tokens out of the text.
+        after: ids that stand before the first id of the stream, such as the prompt. Only
+            tokenizers that put a space before a text (Llama 1 and 2) look at them: at the start of
+            a text that space is taken away, in the middle it is a word's own space.
+    """
+
+    def __init__(
+        self, tok: Tokenizer, skip_special: bool = True, *, after: Sequence[int] = ()
+    ) -> None:
+        self._tok = tok
+        self._skip_special = skip_special
+        self._special_ids = frozenset(tok.specials.values())
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._drops_space = isinstance(tok, AddsSpace) and tok.adds_space
+        self._at_start = True
+        for token_id in after:
+            self._at_start = self._starts_text_after(token_id)
+
+    def feed(self, token_id: int) -> str:
+        """Return the text that `token_id` completes; it may be empty."""
+        piece = self._tok.piece(token_id)
+        if token_id in self._special_ids:
+            piece = b"" if self._skip_special else piece
+        elif self._at_start and self._drops_space:
+            piece = piece.removeprefix(b" ")
+        self._at_start = self._starts_text_after(token_id)
+        return self._utf8.decode(piece)
+
+    def flush(self) -> str:
+        """Return what is left at the end: U+FFFD for a character that was never completed."""
+        return self._utf8.decode(b"", final=True)
+
+    def _starts_text_after(self, token_id: int) -> bool:
+        if token_id in self._special_ids:
+            return self._at_start or token_id == self._tok.bos_id
+        return False
+
+
+def decode_after(
+    tok: Tokenizer, before: Sequence[int], ids: Sequence[int], *, skip_special: bool = True
+) -> str:
+    """Return the text of `ids` as it continues the text of `before`."""
+    stream = StreamDecoder(tok, skip_special, after=before)
+    return "".join([*map(stream.feed, ids), stream.flush()])
