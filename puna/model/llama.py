@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from puna.errors import ContextError
 from puna.model.cache import KVCache
 from puna.model.config import ModelConfig
-from puna.ops.attention import attend, cache_mask, document_mask
+from puna.ops.attention import (
+    attend,
+    attend_documents,
+    cache_mask,
+    document_mask,
+    document_spans,
+)
 from puna.ops.norm import rms_norm
 from puna.ops.rope import inverse_frequencies, rotate, rotation, scale_frequencies
 
@@ -21,18 +27,20 @@ from puna.ops.rope import inverse_frequencies, rotate, rotation, scale_frequenci
 class View:
     """What one forward pass needs besides the tokens: rotations, who sees whom, the cache."""
 
-    __slots__ = ("cache", "causal", "cos", "mask", "positions", "sin")
+    __slots__ = ("cache", "causal", "cos", "mask", "positions", "sin", "spans")
 
     def __init__(
         self,
         positions: Int[Tensor, "B T"],
         freqs: Float[Tensor, "E_half"],
         *,
-        mask: Tensor | None,
-        causal: bool,
-        cache: KVCache | None,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        spans: list[tuple[int, int]] | None = None,
+        cache: KVCache | None = None,
     ) -> None:
-        self.positions, self.mask, self.causal, self.cache = positions, mask, causal, cache
+        self.positions, self.cache = positions, cache
+        self.mask, self.causal, self.spans = mask, causal, spans
         self.cos, self.sin = rotation(positions, freqs)
 
 
@@ -69,7 +77,10 @@ class Attention(nn.Module):
         v = self.wv(x).view(B, T, -1, self.head_width)
         if view.cache is not None:
             k, v = view.cache.write(layer, view.positions, k, v)
-        out = attend(q, k, v, mask=view.mask, causal=view.causal)
+        if view.spans is not None:
+            out = attend_documents(q, k, v, view.spans)
+        else:
+            out = attend(q, k, v, mask=view.mask, causal=view.causal)
         return self.wo(out.reshape(B, T, -1))  # type: ignore[no-any-return]
 
 
@@ -178,9 +189,12 @@ class Llama(nn.Module):
         freqs = self.freqs.to(ids.device)
         steps = torch.arange(T, device=ids.device)
         if cache is None:
-            mask = None if documents is None else document_mask(documents)
             positions = steps.expand(B, T)
-            return View(positions, freqs, mask=mask, causal=documents is None, cache=None)
+            if documents is None:
+                return View(positions, freqs, causal=True)
+            if ids.device.type == "cpu":
+                return View(positions, freqs, spans=document_spans(documents))
+            return View(positions, freqs, mask=document_mask(documents))
         cache.require(T)
         positions = cache.lengths.to(ids.device)[:, None] + steps
         fresh = start == 0

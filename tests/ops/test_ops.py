@@ -6,7 +6,15 @@ import math
 import pytest
 import torch
 
-from puna.ops.attention import attend, attend_reference, cache_mask, causal_mask, document_mask
+from puna.ops.attention import (
+    attend,
+    attend_documents,
+    attend_reference,
+    cache_mask,
+    causal_mask,
+    document_mask,
+    document_spans,
+)
 from puna.ops.loss import IGNORED, cross_entropy_each, cross_entropy_sum
 from puna.ops.norm import rms_norm
 from puna.ops.rope import RopeScaling, inverse_frequencies, rotate, rotation, scale_frequencies
@@ -127,3 +135,14 @@ def test_the_loss_of_uniform_logits_is_the_log_of_the_vocabulary() -> None:
     each = cross_entropy_each(logits, targets)
     assert each[1, 0] == 0
     assert each[0, 1].item() == pytest.approx(math.log(7))
+
+
+def test_attention_by_document_equals_attention_under_the_mask() -> None:
+    documents = torch.tensor([[0, 0, 0, 1, 1, 2, 2], [2, 2, 3, 3, 3, 3, 3]])
+    q = torch.randn(2, 7, 6, 8, generator=seeded(6))
+    k = torch.randn(2, 7, 2, 8, generator=seeded(7))
+    v = torch.randn(2, 7, 2, 8, generator=seeded(8))
+    spans = document_spans(documents)
+    assert spans == [(0, 3), (3, 5), (5, 7), (7, 9), (9, 14)]
+    expected = attend_reference(q, k, v, mask=document_mask(documents))
+    torch.testing.assert_close(attend_documents(q, k, v, spans), expected)
