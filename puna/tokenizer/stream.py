@@ -24,33 +24,18 @@ class StreamDecoder:
     def __init__(
         self, tok: Tokenizer, skip_special: bool = True, *, after: Sequence[int] = ()
     ) -> None:
-        self._tok = tok
-        self._skip_special = skip_special
-        self._special_ids = frozenset(tok.specials.values())
+        self._bytes = _Bytes(tok, skip_special)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._drops_space = isinstance(tok, AddsSpace) and tok.adds_space
-        self._at_start = True
         for token_id in after:
-            self._at_start = self._starts_text_after(token_id)
+            self._bytes.pass_over(token_id)
 
     def feed(self, token_id: int) -> str:
         """Return the text that `token_id` completes; it may be empty."""
-        piece = self._tok.piece(token_id)
-        if token_id in self._special_ids:
-            piece = b"" if self._skip_special else piece
-        elif self._at_start and self._drops_space:
-            piece = piece.removeprefix(b" ")
-        self._at_start = self._starts_text_after(token_id)
-        return self._utf8.decode(piece)
+        return self._utf8.decode(self._bytes.of(token_id))
 
     def flush(self) -> str:
         """Return what is left at the end: U+FFFD for a character that was never completed."""
         return self._utf8.decode(b"", final=True)
-
-    def _starts_text_after(self, token_id: int) -> bool:
-        if token_id in self._special_ids:
-            return self._at_start or token_id == self._tok.bos_id
-        return False
 
 
 def decode_after(
@@ -59,3 +44,34 @@ def decode_after(
     """Return the text of `ids` as it continues the text of `before`."""
     stream = StreamDecoder(tok, skip_special, after=before)
     return "".join([*map(stream.feed, ids), stream.flush()])
+
+
+def decode_bytes_with_space(tok: Tokenizer, ids: Sequence[int], *, skip_special: bool) -> bytes:
+    """Return the bytes of `ids` without the space that was put before each text."""
+    return b"".join(map(_Bytes(tok, skip_special).of, ids))
+
+
+class _Bytes:
+    """The bytes of one id after another, knowing whether a text has begun."""
+
+    def __init__(self, tok: Tokenizer, skip_special: bool) -> None:
+        self._tok = tok
+        self._skip_special = skip_special
+        self._special_ids = frozenset(tok.specials.values())
+        self._drops_space = isinstance(tok, AddsSpace) and tok.adds_space
+        self._at_start = True
+
+    def of(self, token_id: int) -> bytes:
+        piece = self._tok.piece(token_id)
+        if token_id in self._special_ids:
+            piece = b"" if self._skip_special else piece
+        elif self._at_start and self._drops_space:
+            piece = piece.removeprefix(b" ")
+        self.pass_over(token_id)
+        return piece
+
+    def pass_over(self, token_id: int) -> None:
+        if token_id not in self._special_ids:
+            self._at_start = False
+        elif token_id == self._tok.bos_id:
+            self._at_start = True
