@@ -1,0 +1,127 @@
+"""`ChatFormat`: dialogs become ids with a loss mask, and an answer's ids become a message.
+
+It is the one renderer of the house: fine-tuning, evaluation, chat and server all call it, so that a
+model meets in use exactly what it met in training.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from puna.chat import llama2, meta, published
+from puna.chat.declared import Declared, declare
+from puna.chat.messages import Message, to_messages
+from puna.chat.parse import AnswerParser
+from puna.chat.pieces import Prompt, PromptBuilder, require_specials
+from puna.chat.template import Template
+from puna.errors import ConfigError, RequestError
+from puna.tokenizer.interface import Tokenizer
+
+# The control tokens that each dialect is made of.
+DIALECTS: Mapping[str, tuple[str, ...]] = {
+    "meta": meta.SPECIALS,
+    "hf": meta.SPECIALS,
+    "hf3": published.HF3_SPECIALS,
+    "llama2": llama2.SPECIALS,
+}
+
+
+class ChatFormat:
+    """One dialect on one tokenizer.
+
+    Args:
+        tok: the model's tokenizer.
+        dialect: "meta", "hf", "hf3", "llama2", or the text of a jinja chat template.
+        tools_in: where `hf` describes functions: "user" (the first user message) or "system".
+    """
+
+    def __init__(self, tok: Tokenizer, dialect: str = "meta", *, tools_in: str = "user") -> None:
+        if tools_in not in ("user", "system"):
+            raise ConfigError(f"chat: tools_in={tools_in!r}; 'user' or 'system' is expected.")
+        self.tok = tok
+        self.dialect = dialect
+        self._tools_in = tools_in
+        self._template: Template | None = None
+        if "{{" in dialect or "{%" in dialect:
+            self._template = Template(tok, dialect, tools_in=tools_in)
+        elif dialect in DIALECTS:
+            require_specials(tok, DIALECTS[dialect], dialect=dialect)
+        else:
+            near = difflib.get_close_matches(dialect, DIALECTS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(
+                f"chat: unknown dialect {dialect[:80]!r}.{hint} "
+                f"Known are {', '.join(DIALECTS)}, or the text of a jinja template."
+            )
+
+    def render(
+        self,
+        messages: Iterable[Message | Mapping[str, Any]],
+        tools: Iterable[str | Mapping[str, Any]] | None = None,
+        date: date | None = None,
+        reply: bool = True,
+    ) -> Prompt:
+        """Turn a dialog into what the model reads.
+
+        Args:
+            messages: OpenAI's dictionaries or puna's messages.
+            tools: names of built-in tools, and functions as OpenAI's dictionaries.
+            date: today, for the dialects that tell the model.
+            reply: end with the header of the assistant's answer.
+        Raises:
+            RequestError: something in the request has no place in the dialect.
+        """
+        dialog = to_messages(messages)
+        if not dialog:
+            raise RequestError("chat: no messages; at least one is expected.")
+        declared = declare(tools)
+        if self._template is not None:
+            return self._template.render(dialog, declared, date, reply=reply)
+        out = PromptBuilder(self.tok)
+        match self.dialect:
+            case "meta":
+                meta.render_meta(out, dialog, declared, date, reply=reply)
+            case "hf":
+                published.render_hf(
+                    out, dialog, declared, date, reply=reply, tools_in=self._tools_in
+                )
+            case "hf3":
+                published.render_hf3(out, dialog, declared, date, reply=reply)
+            case _:
+                self._render_llama2(out, dialog, declared, date, reply=reply)
+        return out.prompt()
+
+    def parse(
+        self, ids: Sequence[int], tools: Iterable[str | Mapping[str, Any]] | None = None
+    ) -> Message:
+        """Read an answer of the model; never raises, whatever the ids are, and runs nothing.
+
+        Args:
+            ids: the answer without its prompt, with or without its terminator.
+            tools: what the request declared; nothing else is taken for a call. None: the built-ins.
+        """
+        parser = self.parser(tools)
+        for token in ids:
+            parser.feed(token)
+        return parser.finish()
+
+    def parser(self, tools: Iterable[str | Mapping[str, Any]] | None = None) -> AnswerParser:
+        """Return a parser that takes an answer token by token, as it is generated."""
+        return AnswerParser(self.tok, None if tools is None else declare(tools))
+
+    def _render_llama2(
+        self,
+        out: PromptBuilder,
+        dialog: list[Message],
+        declared: Declared,
+        day: date | None,
+        *,
+        reply: bool,
+    ) -> None:
+        if declared or day:
+            raise RequestError(
+                "chat dialect 'llama2': tools or a date are given; Llama 2 has no place for them. "
+                "Leave them out."
+            )
+        llama2.render_llama2(out, dialog, reply=reply)
