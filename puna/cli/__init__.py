@@ -1,0 +1,1 @@
+"""`puna <verb>`: one file a command, imported only when it is called."""
