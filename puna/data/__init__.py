@@ -1,0 +1,1 @@
+"""Raw pages become documents, documents become token shards, shards become batches."""
