@@ -24,6 +24,7 @@ _SEPARATOR = re.compile(r"\s*;?\s*")
 _UNESCAPED = re.compile(r'\(\s*([^\W\d]\w*)\s*=\s*"(.*)"\s*\)\s*', re.DOTALL)
 _STATED_CALL = re.compile(r"""\s*(?:\{\s*["'](?:name|type)["']|<function=)""")
 _OPENINGS = ("{", "[", "<function=")
+OPENING_LENGTH = max(map(len, _OPENINGS))
 
 Found = tuple[tuple[ToolCall, ...], str]  # the calls, and the text that is none
 
@@ -45,12 +46,16 @@ class Callables:
         return self.builtins | self.declared
 
 
-def may_become_call(text: str, tools: Callables) -> bool:
-    """Whether an answer without python tag that begins with `text` can still be a call."""
-    if not tools.declared:
-        return False
-    start = text[skip_space(text, 0) :][:10]
-    return any(start.startswith(opening[: len(start)]) for opening in _OPENINGS)
+def may_become_call(start: str, tools: Callables) -> bool:
+    """Whether an answer without python tag can be a call, by its first characters.
+
+    Args:
+        start: up to `OPENING_LENGTH` characters, without white space before them.
+        tools: what may be called.
+    """
+    return bool(tools.declared) and any(
+        start.startswith(opening[: len(start)]) for opening in _OPENINGS
+    )
 
 
 def calls_in_text(text: str, tools: Callables) -> Found:

@@ -6,6 +6,7 @@ model meets in use exactly what it met in training.
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -104,7 +105,10 @@ class ChatFormat:
         parser = self.parser(tools)
         for token in ids:
             parser.feed(token)
-        return parser.finish()
+        message = parser.finish()
+        if self.dialect == "llama2":  # its frame puts spaces round every answer
+            return replace(message, content=message.content.strip())
+        return message
 
     def parser(self, tools: Iterable[str | Mapping[str, Any]] | None = None) -> AnswerParser:
         """Return a parser that takes an answer token by token, as it is generated."""

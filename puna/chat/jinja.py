@@ -72,9 +72,10 @@ def run_template(template: jinja2.Template, day: date | None, **variables: Any) 
     try:
         return template.render(strftime_now=_clock(day), **variables)
     except _FAILURES as error:
-        raise RequestError(f"chat template: {error}. Change the messages or the template.") from (
-            None if isinstance(error, jinja2.TemplateError) else error
-        )
+        reason = str(error).rstrip(".")
+        raise RequestError(
+            f"chat template: {reason}. Change the messages, or use another dialect."
+        ) from error
 
 
 def _clock(day: date | None) -> Callable[[str], str]:

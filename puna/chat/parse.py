@@ -8,7 +8,13 @@ It reads only what the assistant said, takes only declared tools for calls, neve
 the ids are, and never evaluates anything.
 """
 
-from puna.chat.call_texts import Callables, calls_after_tag, calls_in_text, may_become_call
+from puna.chat.call_texts import (
+    OPENING_LENGTH,
+    Callables,
+    calls_after_tag,
+    calls_in_text,
+    may_become_call,
+)
 from puna.chat.declared import BUILTINS, Declared
 from puna.chat.messages import Message, ToolCall
 from puna.tokenizer.interface import Tokenizer
@@ -32,9 +38,10 @@ class AnswerParser:
             declared=frozenset() if tools is None else tools.names,
         )
         self._sent: list[str] = []  # content that was handed on
-        self._held = ""  # text that may become a call
+        self._held: list[str] = []  # text that may become a call
+        self._start = ""  # its first few characters, without white space before them
         self._streams = False  # whether the text is known to be no call
-        self._tagged: list[str] | None = None  # the text after each python tag
+        self._tagged: list[list[str]] | None = None  # the text after each python tag
         self._in_header = False
         self._newlines = 0  # how many of them still belong to a header
         self._stop: str | None = None  # the control token that ended the answer
@@ -54,11 +61,11 @@ class AnswerParser:
         calls: tuple[ToolCall, ...] = ()
         rest = [*self._sent]
         if self._tagged is None:
-            calls, text = calls_in_text(self._held, self._callables)
+            calls, text = calls_in_text("".join(self._held), self._callables)
             rest.append(text)
         for body in self._tagged or ():
             complete = self._stop is not None
-            found, text = calls_after_tag(body, self._callables, is_complete=complete)
+            found, text = calls_after_tag("".join(body), self._callables, is_complete=complete)
             calls += found
             rest.append(text)
         return Message(
@@ -78,7 +85,7 @@ class AnswerParser:
         if token in self._tok.stop_ids or name == END_OF_MESSAGE:
             self._stop = name
         elif name == START_HEADER:
-            if self._held or self._sent or self._tagged is not None:
+            if any(self._held) or self._sent or self._tagged is not None:
                 self._stop = name  # what follows is somebody else's turn
             self._in_header = True
         elif name == END_HEADER:
@@ -86,7 +93,7 @@ class AnswerParser:
             self._newlines = 2
         elif name == PYTHON_TAG:
             out += self._release()
-            self._tagged = [*(self._tagged or ()), ""]
+            self._tagged = [*(self._tagged or ()), []]
         return out  # any other control token says nothing
 
     def _text(self, text: str) -> str:
@@ -97,16 +104,19 @@ class AnswerParser:
             self._newlines = self._newlines - 1 if is_newline else 0
             text = text[is_newline:]
         if self._tagged is not None:
-            self._tagged[-1] += text
+            self._tagged[-1].append(text)
             return ""
-        self._held += text
-        if not self._streams and may_become_call(self._held, self._callables):
-            return ""
+        self._held.append(text)
+        if not self._streams:
+            self._start = (self._start + text).lstrip()[:OPENING_LENGTH]
+            if may_become_call(self._start, self._callables):
+                return ""
         return self._release()
 
     def _release(self) -> str:
         """Hand on the text that was held back: it is content."""
-        text, self._held = self._held, ""
+        text = "".join(self._held)
+        self._held = []
         if text:
             self._sent.append(text)
             self._streams = True
