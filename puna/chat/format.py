@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any
 
 from puna.chat import llama2, meta, published
-from puna.chat.declared import Declared, declare
+from puna.chat.declared import declare
 from puna.chat.messages import Message, to_messages
 from puna.chat.parse import AnswerParser
 from puna.chat.pieces import Prompt, PromptBuilder, require_specials
@@ -68,7 +68,7 @@ class ChatFormat:
         Args:
             messages: OpenAI's dictionaries or puna's messages.
             tools: names of built-in tools, and functions as OpenAI's dictionaries.
-            date: today, for the dialects that tell the model.
+            date: today, for the dialects that tell the model: "meta", "hf" and most templates.
             reply: end with the header of the assistant's answer.
         Raises:
             RequestError: something in the request has no place in the dialect.
@@ -88,9 +88,9 @@ class ChatFormat:
                     out, dialog, declared, date, reply=reply, tools_in=self._tools_in
                 )
             case "hf3":
-                published.render_hf3(out, dialog, declared, date, reply=reply)
+                published.render_hf3(out, dialog, declared, reply=reply)
             case _:
-                self._render_llama2(out, dialog, declared, date, reply=reply)
+                llama2.render_llama2(out, dialog, declared, reply=reply)
         return out.prompt()
 
     def parse(
@@ -113,19 +113,3 @@ class ChatFormat:
     def parser(self, tools: Iterable[str | Mapping[str, Any]] | None = None) -> AnswerParser:
         """Return a parser that takes an answer token by token, as it is generated."""
         return AnswerParser(self.tok, None if tools is None else declare(tools))
-
-    def _render_llama2(
-        self,
-        out: PromptBuilder,
-        dialog: list[Message],
-        declared: Declared,
-        day: date | None,
-        *,
-        reply: bool,
-    ) -> None:
-        if declared or day:
-            raise RequestError(
-                "chat dialect 'llama2': tools or a date are given; Llama 2 has no place for them. "
-                "Leave them out."
-            )
-        llama2.render_llama2(out, dialog, reply=reply)

@@ -8,6 +8,7 @@ Source: Meta, Llama 2 reference code, chat completion (facts only).
 
 from collections.abc import Sequence
 
+from puna.chat.declared import Declared
 from puna.chat.messages import Message
 from puna.chat.pieces import PromptBuilder
 from puna.errors import RequestError
@@ -16,8 +17,14 @@ SPECIALS = ("<s>", "</s>")
 _FRAME = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
 
 
-def render_llama2(out: PromptBuilder, messages: Sequence[Message], *, reply: bool) -> None:
+def render_llama2(
+    out: PromptBuilder, messages: Sequence[Message], tools: Declared, *, reply: bool
+) -> None:
     """Append the dialog: a system message at most, then user and assistant in turns."""
+    if tools:
+        raise RequestError(
+            "chat dialect 'llama2': tools are given; Llama 2 has no place for them. Leave them out."
+        )
     system = ""
     if messages[0].role == "system":
         system, messages = f"<<SYS>>\n{_framed(messages[0])}\n<</SYS>>\n\n", messages[1:]

@@ -40,15 +40,14 @@ def render_hf3(
     out: PromptBuilder,
     messages: Sequence[Message],
     tools: Declared,
-    day: date | None,
     *,
     reply: bool,
 ) -> None:
-    """Append the dialog in the format of Llama 3, which knows neither tools nor dates."""
-    if tools or day or any(m.tool_calls or m.role in TOOL_ROLES for m in messages):
+    """Append the dialog in the format of Llama 3, which knows no tools."""
+    if tools or any(m.tool_calls or m.role in TOOL_ROLES for m in messages):
         raise RequestError(
-            "chat dialect 'hf3': tools, tool messages or a date are given; Llama 3 has no place "
-            "for them. Choose the dialect 'hf' or 'meta', or leave them out."
+            "chat dialect 'hf3': tools or tool messages are given; Llama 3 has no place for them. "
+            "Choose the dialect 'hf' or 'meta', or leave them out."
         )
     out.control("<|begin_of_text|>")
     for message in messages:

@@ -209,7 +209,8 @@ def test_the_date_is_an_argument_and_english() -> None:
 
 def test_hf3_is_the_format_of_llama_3() -> None:
     dialog = [Message(role="system", content=" Be brief.\n"), Message(role="user", content="Hi ")]
-    assert BYTES.decode(ChatFormat(BYTES, "hf3").render(dialog).ids) == (
+    prompt = ChatFormat(BYTES, "hf3").render(dialog, date=date(2025, 3, 5))
+    assert BYTES.decode(prompt.ids) == (
         "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
         "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
