@@ -10,7 +10,8 @@ from typing import Protocol
 
 from puna.chat.messages import Message, Usage
 from puna.chat.parse import AnswerParser
-from puna.infer.generate import NewToken, generate_ids
+from puna.infer.batch import NewToken
+from puna.infer.generate import generate_ids
 from puna.infer.sampling import SamplingConfig
 from puna.infer.stops import StopStrings, TextStream
 from puna.model.llama import Llama

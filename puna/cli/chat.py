@@ -1,0 +1,138 @@
+"""`puna chat`: talk with a model in the terminal, or through a pipe."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from puna.cli.screen import PipeScreen, TerminalScreen
+from puna.cli.typed_message import read_message
+
+if TYPE_CHECKING:
+    from puna.cli.conversation import Conversation
+
+KEPT_LINES = 1000  # of what was typed, for the arrow keys
+
+
+def chat(
+    model: str,
+    /,
+    *,
+    system: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    tools: bool = True,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    dialect: str | None = None,
+    tokenizer: Path | None = None,
+    device: str = "auto",
+    dtype: str | None = None,
+) -> None:
+    """Talk with a model in the terminal.
+
+    Answers stream; /help lists what can be typed besides messages (/system, /reset, /save, /quit).
+    Ctrl-C stops an answer. Where stdin is no terminal, each line is a message and stdout holds the
+    answers alone.
+
+    For example:
+      puna chat runs/cria
+      puna chat llama-3.1-8b-instruct --system "Answer in one sentence."
+      echo "What is 12 * 34?" | puna chat runs/cria --temperature 0
+
+    Args:
+        model: A run folder, a Hugging Face or Meta folder, a .gguf or a llama2.c .bin file.
+        system: The system message.
+        tools: Let the model call the tools it was raised with (the calculator, for a run of puna).
+        max_tokens: Most tokens of one answer; without it, what fits into the context.
+        temperature: 0 takes the most likely token each time; 0.6 without it.
+        top_p: Draw from the likeliest tokens that together hold this mass; 0.9 without it.
+        seed: The same seed gives the same answers.
+        dialect: meta, hf, hf3 or llama2; chosen from the model without it.
+        tokenizer: The tokenizer's file, for weights that come without one.
+        device: auto, cpu or cuda.
+        dtype: Of the weights in memory; chosen for the device.
+    """
+    import dataclasses
+
+    from puna.cli.conversation import Conversation
+    from puna.llm import Options, load
+
+    llm = load(model, device=device, dtype=dtype, tokenizer=tokenizer)
+    if dialect is not None:
+        llm.style = dataclasses.replace(llm.style, dialect=dialect, source="the command line")
+    _ = llm.format  # says at once where a model has no chat format
+    options = Options(max_tokens=max_tokens)
+    given = {"temperature": temperature, "top_p": top_p, "seed": seed}
+    options.update({key: value for key, value in given.items() if value is not None})  # type: ignore[typeddict-item]
+    is_terminal = sys.stdin.isatty()
+    screen = TerminalScreen() if is_terminal else PipeScreen()
+    offered = llm.style.tools if tools else ()
+    talk = Conversation(llm, screen, system=system, tools=offered, options=options)
+    if is_terminal:
+        screen.note(f"{model}: {llm.model.config.parameters:,} parameters. /help shows commands.")
+        with_history(lambda: converse(talk, read_typed))
+    else:
+        converse(talk, read_piped)
+
+
+def converse(talk: "Conversation", read_line: Callable[[str], str]) -> None:
+    """Take messages and commands until the input ends or the person leaves."""
+    interrupts = 0
+    while interrupts < 2:
+        try:
+            text = read_message(read_line)
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            interrupts += 1
+            if interrupts < 2:
+                talk.screen.note("(Ctrl-C once more leaves)")
+            continue
+        interrupts = 0
+        if text.startswith("/") and not text.startswith("//"):
+            if not talk.obey(text):
+                return
+        elif text.strip():
+            talk.say(text.removeprefix("/") if text.startswith("//") else text)
+
+
+def read_typed(prompt: str) -> str:
+    """Return the next line that the person types."""
+    try:
+        return input(prompt)
+    except (EOFError, KeyboardInterrupt):
+        print()  # the shell's prompt, or ours, begins a line of its own
+        raise
+
+
+def read_piped(_: str) -> str:
+    """Return the next line of a pipe."""
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.removesuffix("\n")
+
+
+def with_history(run: Callable[[], None]) -> None:
+    """Run with the arrow keys remembering what was typed, also in earlier chats."""
+    try:
+        import readline
+    except ImportError:  # a Python without it still chats
+        run()
+        return
+    home = Path(os.environ.get("PUNA_HOME") or Path.home() / ".cache" / "puna")
+    kept = home / "chat_history"
+    with contextlib.suppress(OSError):  # a chat goes on without its history
+        readline.read_history_file(kept)
+    readline.set_history_length(KEPT_LINES)
+    try:
+        run()
+    finally:
+        with contextlib.suppress(OSError):
+            home.mkdir(parents=True, exist_ok=True)
+            readline.write_history_file(kept)

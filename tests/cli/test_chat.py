@@ -1,0 +1,175 @@
+"""A conversation in the terminal: history, commands, tools, Ctrl-C, a full context."""
+
+import json
+from collections.abc import Callable, Iterator
+
+from puna.cli.chat import converse
+from puna.cli.conversation import Conversation
+from puna.cli.screen import printable
+from puna.llm import LLM
+from puna.tools.calculator import CALCULATOR
+from tests.llm.scripted import EOM, EOT, TAG, ids_of, scripted
+
+
+class Recorder:
+    """A screen that remembers."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = [""]
+        self.notes: list[str] = []
+        self.on_text: Callable[[], None] = lambda: None
+
+    def text(self, piece: str) -> None:
+        self.texts[-1] += piece
+        self.on_text()
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
+    def end(self) -> None:
+        self.texts.append("")
+
+
+def talk_with(llm: LLM, *, system: str | None = None) -> tuple[Conversation, Recorder]:
+    screen = Recorder()
+    tools = llm.style.tools
+    talk = Conversation(llm, screen, system=system, tools=tools, options={"temperature": 0})
+    return talk, screen
+
+
+def hear(talk: Conversation, *lines: str | BaseException) -> None:
+    left: Iterator[str | BaseException] = iter(lines)
+
+    def read_line(_: str) -> str:
+        line = next(left, EOFError())
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    converse(talk, read_line)
+    assert next(left, None) is None, "the chat left before its input ended"
+
+
+def said(talk: Conversation) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in talk.messages]
+
+
+def test_the_history_grows_and_is_read_again() -> None:
+    llm = scripted(ids_of("Hello.", EOT), ids_of("Fine.", EOT))
+    talk, screen = talk_with(llm, system="Be brief.")
+    hear(talk, "Hi", "How are you?")
+    assert screen.texts == ["Hello.", "Fine.", ""]
+    assert said(talk) == [
+        ("system", "Be brief."),
+        ("user", "Hi"), ("assistant", "Hello."),
+        ("user", "How are you?"), ("assistant", "Fine."),
+    ]  # fmt: skip
+    assert llm.model.prompts[1] == llm.format.render(talk.messages[:-1]).ids
+
+
+def test_reset_forgets_the_turns_and_system_sets_the_rule() -> None:
+    talk, _ = talk_with(scripted(ids_of("A", EOT), ids_of("B", EOT)))
+    hear(talk, "one", "/reset", "/system Be kind.", "two")
+    assert said(talk) == [("system", "Be kind."), ("user", "two"), ("assistant", "B")]
+
+
+def test_save_writes_the_conversation_as_json(tmp_path) -> None:
+    talk, screen = talk_with(scripted(ids_of("é", EOT)))
+    path = tmp_path / "talk.json"
+    hear(talk, "Hi", f"/save {path}")
+    assert json.loads(path.read_text()) == [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "é"},
+    ]
+    assert "2 messages" in screen.notes[-1]
+
+
+def test_a_file_that_cannot_be_written_ends_nothing(tmp_path) -> None:
+    talk, screen = talk_with(scripted(ids_of("A", EOT)))
+    hear(talk, f"/save {tmp_path}", "/save", "Hi")
+    assert "was not written" in screen.notes[0]
+    assert "name of a file" in screen.notes[1]
+    assert screen.texts[0] == "A"
+
+
+def test_quit_leaves_and_help_lists_the_commands() -> None:
+    talk, screen = talk_with(scripted())
+    hear(talk, "/help", "/quit")
+    for command in ("/system", "/reset", "/save", "/help", "/quit"):
+        assert command in screen.notes[0]
+
+
+def test_an_unknown_command_is_not_sent_to_the_model() -> None:
+    llm = scripted()
+    talk, screen = talk_with(llm)
+    hear(talk, "/rest")
+    assert "/rest is no command" in screen.notes[0]
+    assert llm.model.prompts == []
+
+
+def test_two_slashes_send_a_text_that_begins_with_one() -> None:
+    talk, _ = talk_with(scripted(ids_of("A", EOT)))
+    hear(talk, "//etc is a folder")
+    assert said(talk)[0] == ("user", "/etc is a folder")
+
+
+def test_empty_lines_are_not_sent() -> None:
+    llm = scripted()
+    hear(talk_with(llm)[0], "", "   ")
+    assert llm.model.prompts == []
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_what_was_said() -> None:
+    llm = scripted(ids_of("one two three", EOT), ids_of("next", EOT))
+    talk, screen = talk_with(llm)
+
+    def interrupt() -> None:
+        if screen.texts[-1] == "one":
+            screen.on_text = lambda: None
+            raise KeyboardInterrupt
+
+    screen.on_text = interrupt
+    hear(talk, "Count", "Go on")
+    assert said(talk)[1] == ("assistant", "one")
+    assert screen.notes == ["(stopped)"]
+    assert said(talk)[3] == ("assistant", "next")
+
+
+def test_ctrl_c_twice_at_the_prompt_leaves_and_once_does_not() -> None:
+    talk, screen = talk_with(scripted(ids_of("A", EOT)))
+    hear(talk, KeyboardInterrupt(), "Hi", KeyboardInterrupt(), KeyboardInterrupt())
+    assert len(screen.notes) == 2
+    assert said(talk) == [("user", "Hi"), ("assistant", "A")]
+
+
+def test_a_full_context_is_said_with_counts_and_nothing_is_cut() -> None:
+    llm = scripted(ids_of("A", EOT), ids_of("B", EOT), context=130)
+    talk, screen = talk_with(llm)
+    hear(talk, "Hi", "far too long " * 10, "ok")
+    [note] = screen.notes
+    assert "the model's context is 130" in note
+    assert "/reset" in note
+    assert said(talk) == [("user", "Hi"), ("assistant", "A"), ("user", "ok"), ("assistant", "B")]
+
+
+def test_an_answer_that_the_context_cuts_off_says_so() -> None:
+    talk, screen = talk_with(scripted(ids_of("word " * 100), context=60))
+    hear(talk, "Hi")
+    assert "cut off" in screen.notes[-1]
+    assert "context is 60" in screen.notes[-1]
+
+
+def test_a_tool_call_is_run_and_shown_apart_from_the_answer() -> None:
+    call = ids_of(TAG, 'calculator.call(query="12 * 34")', EOM)
+    llm = scripted(call, ids_of("It is 408.", EOT), tools=(CALCULATOR,))
+    talk, screen = talk_with(llm)
+    hear(talk, "What is 12 * 34?")
+    assert screen.texts[0] == "It is 408."
+    assert "12 * 34" in screen.notes[0]
+    assert "408" in screen.notes[1]
+    assert [role for role, _ in said(talk)] == ["user", "assistant", "tool", "assistant"]
+    assert llm.model.prompts[1] == llm.format.render(talk.messages[:-1], ["calculator"]).ids
+
+
+def test_what_would_command_the_terminal_is_not_shown() -> None:
+    assert printable("a\x1b[2Jb\tc\nd\x9b1m\x07é") == "a[2Jb\tc\nd1mé"
