@@ -25,7 +25,8 @@ def looks_like_llama2c(data: bytes) -> bool:
         return False
     longest: int = _HEADER.unpack_from(data)[0]
     length: int = _ENTRY.unpack_from(data, _HEADER.size)[1]
-    return 0 < length <= longest < 1 << 16
+    first = data[_HEADER.size + _ENTRY.size :][:length]  # of Llama's vocabularies: <unk>
+    return 0 < length <= longest < 1 << 16 and first.isascii() and first.decode().isprintable()
 
 
 def read_llama2c(path: Path) -> SentencePieceTokenizer:

@@ -22,9 +22,14 @@ def merges_of(ids: Mapping[Text, int], order: Iterable[Text]) -> list[tuple[Text
     """
     merges: list[tuple[Text, Text]] = []
     for token in order:
-        cuts = [(token[:n], token[n:]) for n in range(1, len(token))]
-        pairs = [pair for pair in cuts if pair[0] in ids and pair[1] in ids]
-        merges += sorted(pairs, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+        pairs = [
+            (left, right)
+            for n in range(1, len(token))
+            if (left := token[:n]) in ids and (right := token[n:]) in ids
+        ]
+        if len(pairs) > 1:
+            pairs.sort(key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+        merges += pairs
     return merges
 
 

@@ -14,16 +14,21 @@ from puna.tokenizer.specials import SLOTS, special_names
 
 _BYTES = 256
 _DIGITS = r"\p{N}{1,3}"
+_LARGE_VOCAB = 32_768  # from here on tokens of several digits pay for their ids
 
 
-def train_bpe(texts: Iterable[str], vocab: int, *, split_digits: bool = True) -> RankTokenizer:
+def train_bpe(
+    texts: Iterable[str], vocab: int, *, split_digits: bool | None = None
+) -> RankTokenizer:
     """Learn a vocabulary; the same texts give the same vocabulary.
 
     Args:
         texts: read once, one at a time; only the counts of distinct words are kept.
         vocab: number of ids, the 256 bytes and the 256 special tokens included.
         split_digits: learn no token of several digits, so that a number is its digits. Text is
-            split by Llama 3's own expression all the same; there is nothing for it to join.
+            split by Llama 3's own expression all the same; there is nothing for it to join. None
+            splits below 32,768 ids: up to 8,192 it costs prose and code at most 0.7 % more tokens
+            (838 of 8,192 ids would go to numbers), at 32,768 it costs 1 to 2 %.
     Raises:
         RequestError: `vocab` is too small, there is no text, or it holds too few distinct pairs.
         ExtraError: the library `rustbpe` is not installed.
@@ -39,6 +44,8 @@ def train_bpe(texts: Iterable[str], vocab: int, *, split_digits: bool = True) ->
         raise ExtraError(
             "training a tokenizer needs the extra `train`: pip install 'puna[train]'."
         ) from error
+    if split_digits is None:
+        split_digits = vocab < _LARGE_VOCAB
     counter = _Counter()
     trainer = rustbpe.Tokenizer()
     trainer.train_from_iterator(
