@@ -1,0 +1,280 @@
+"""Hugging Face folders: `config.json`, safetensors in one file or in shards, tokenizer, template.
+
+This is also the form in which puna keeps its own models (`model/` of a run folder). Tensors are
+mapped, one mapping each, so that a tensor that has been converted leaves memory.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from puna.checkpoint.facts import Facts, read_object
+from puna.checkpoint.huggingface_config import (
+    config_from_huggingface,
+    config_to_huggingface,
+    eos_value,
+)
+from puna.checkpoint.names import EMBED, HEAD
+from puna.checkpoint.names import places as places_of
+from puna.checkpoint.stored import Checkpoint, StoredTensor, adopt
+from puna.checkpoint.tokenizer_files import find_tokenizer
+from puna.checkpoint.weights import checked_weight, dtype_of, refuse_extra_weights
+from puna.errors import ConfigError, FormatError, NotFoundError
+from puna.files import atomic_folder, write_json, write_text
+from puna.model.config import ModelConfig
+from puna.tokenizer.interface import Tokenizer
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+
+_FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_NO_WEIGHTS = re.compile(r".*rotary_emb\.inv_freq")  # a table that old files carry along
+
+
+def open_huggingface(folder: Path) -> Checkpoint:
+    """Open a folder of `config.json` and safetensors; only headers are read.
+
+    Raises:
+        NotFoundError: a file of the folder is missing.
+        FormatError: a file is corrupt, or a tensor does not fit the configuration.
+        ConfigError: the configuration asks for something puna does not compute.
+    """
+    table = read_object(folder / CONFIG)
+    found = {k: v for k, v in _stored_tensors(folder).items() if not _NO_WEIGHTS.fullmatch(k)}
+    where = str(folder / CONFIG)
+    config = config_from_huggingface(table, where=where, has_head=HEAD.huggingface in found)
+    if config.tied and HEAD.huggingface in found:
+        head = found.pop(HEAD.huggingface)
+        if (embed := found.get(EMBED.huggingface)) is not None:
+            read = partial(_read_tied, embed, head, str(folder))
+            found[EMBED.huggingface] = replace(embed, read=read)
+    tensors = adopt(found, config, "huggingface", where=str(folder), interleaved=False)
+    template, template_file = _chat_template(folder)
+    stop_ids, stop_file = _stop_ids(folder, table)
+    sources = {"config": CONFIG, "weights": INDEX if (folder / INDEX).exists() else WEIGHTS}
+    if template is not None:
+        sources["chat_template"] = template_file
+    if stop_ids:
+        sources["stop_ids"] = stop_file
+    return Checkpoint(
+        kind="huggingface",
+        path=folder,
+        config=config,
+        tensors=tensors,
+        find_tokenizer=partial(find_tokenizer, folder),
+        chat_template=template,
+        stop_ids=stop_ids,
+        sources=sources,
+    )
+
+
+def save_huggingface(
+    model_or_state: nn.Module | Mapping[str, Tensor],
+    config: ModelConfig,
+    folder: Path,
+    *,
+    tokenizer: Tokenizer | None = None,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = 5_000_000_000,
+    chat_template: str | None = None,
+    stop_ids: Sequence[int] = (),
+) -> None:
+    """Write a folder that transformers, vLLM and llama.cpp's converter load unchanged.
+
+    The folder appears whole or not at all; one that stands there is replaced at the end.
+
+    Args:
+        dtype: what the weights are stored as; None keeps each tensor's own.
+        shard_bytes: a new file begins where one would grow beyond this.
+        stop_ids: ids that end an answer; without them the tokenizer's own.
+    """
+    state = model_or_state.state_dict() if isinstance(model_or_state, nn.Module) else model_or_state
+    refuse_extra_weights(state, config)
+    with atomic_folder(folder) as target:
+        stored_as = _write_weights(state, config, target, dtype, shard_bytes)
+        stops = tuple(stop_ids) or _tokenizer_stops(tokenizer)
+        bos = None if tokenizer is None else tokenizer.bos_id
+        pad = None if tokenizer is None else tokenizer.pad_id
+        table = config_to_huggingface(config, dtype=stored_as, bos=bos, eos=stops, pad=pad)
+        write_json(target / CONFIG, table)
+        generation = {"bos_token_id": bos, "eos_token_id": eos_value(stops), "pad_token_id": pad}
+        given = {key: value for key, value in generation.items() if value is not None}
+        write_json(target / "generation_config.json", given)
+        if tokenizer is not None:
+            from puna.tokenizer.save import save_tokenizer
+
+            save_tokenizer(tokenizer, target, layout="huggingface")
+        if chat_template is not None:
+            write_text(target / "chat_template.jinja", chat_template)
+
+
+def read_shard(path: Path) -> dict[str, StoredTensor]:
+    """List the tensors of one safetensors file; only floating-point ones are known."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            slices = {name: file.get_slice(name) for name in names}
+            heads = {n: (tuple(s.get_shape()), str(s.get_dtype())) for n, s in slices.items()}
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{path}: no such file; the model folder is incomplete.") from error
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise FormatError(
+            f"{path}: this is not a whole safetensors file ({error}). Download it again."
+        ) from error
+    tensors = {}
+    for name, (shape, dtype) in heads.items():
+        if dtype not in _FLOATS and not _NO_WEIGHTS.fullmatch(name):
+            raise FormatError(
+                f"{path}: the tensor '{name}' is stored as {dtype}; "
+                f"{', '.join(_FLOATS)} are read. Choose an unquantized checkpoint."
+            )
+        count = _FLOATS.get(dtype, 1)
+        for size in shape:
+            count *= size
+        read = partial(_read, path, name)
+        tensors[name] = StoredTensor(shape=shape, dtype=dtype, stored_bytes=count, read=read)
+    return tensors
+
+
+def _read(path: Path, name: str) -> Tensor:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise FormatError(
+            f"{path}: '{name}' cannot be read ({error}). Is it still there?"
+        ) from error
+
+
+def _read_tied(embed: StoredTensor, head: StoredTensor, where: str) -> Tensor:
+    """Return the embedding of a tied model whose file also holds the head; both must agree."""
+    weight = embed.read()
+    if head.shape != embed.shape or not torch.equal(weight, head.read()):
+        raise FormatError(
+            f"{where}: tie_word_embeddings is true, but lm_head.weight differs from the embedding; "
+            "they must be equal. Set tie_word_embeddings to false to keep the head."
+        )
+    return weight
+
+
+def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """List all tensors, from the index where there is one."""
+    if not (folder / INDEX).exists():
+        if not (folder / WEIGHTS).exists():
+            raise NotFoundError(
+                f"{folder}: neither {WEIGHTS} nor {INDEX} is there; safetensors are expected "
+                "(pickled pytorch_model.bin files are not read). Download the safetensors."
+            )
+        return read_shard(folder / WEIGHTS)
+    weight_map = read_object(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FormatError(f"{folder / INDEX}: it has no weight_map. Download it again.")
+    files = sorted({_file_name(name, folder) for name in weight_map.values()})
+    shards = {file: read_shard(folder / file) for file in files}
+    inside = {(name, file) for file, shard in shards.items() for name in shard}
+    listed = set(weight_map.items())
+    for name, file in sorted(listed ^ inside):
+        problem = "lists" if (name, file) in listed else "does not list"
+        raise FormatError(
+            f"{folder / INDEX}: it {problem} the tensor '{name}' in {file}, against what the file "
+            "holds; index and shards must agree. Download the folder again."
+        )
+    return {name: shards[file][name] for name, file in weight_map.items()}
+
+
+def _file_name(value: Any, folder: Path) -> str:
+    """Accept plain file names only: an index may not point outside its folder."""
+    if not isinstance(value, str) or value != Path(value).name or not value:
+        raise FormatError(f"{folder / INDEX}: {value!r} is no file name of this folder.")
+    return value
+
+
+def _chat_template(folder: Path) -> tuple[str | None, str]:
+    """Find the chat template: its own file first, then `tokenizer_config.json`."""
+    own = folder / "chat_template.jinja"
+    if own.exists():
+        try:
+            return own.read_text(encoding="utf-8"), own.name
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{own}: this is not UTF-8 text ({error}).") from error
+    path = folder / "tokenizer_config.json"
+    template = read_object(path).get("chat_template") if path.exists() else None
+    if isinstance(template, list):  # several, by name
+        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+        template = named.get("default")
+    if template is not None and not isinstance(template, str):
+        raise ConfigError(f"{path}: chat_template is {template!r}; text is expected.")
+    return template, path.name
+
+
+def _stop_ids(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
+    """Join the end ids of `generation_config.json` (the full list) and `config.json`."""
+    path = folder / "generation_config.json"
+    found: dict[int, None] = {}
+    files = []
+    for file, table in ((path.name, read_object(path) if path.exists() else {}), (CONFIG, config)):
+        value = Facts(table, where=str(folder / file)).value("eos_token_id")
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        for stop in ids:
+            if type(stop) is not int or stop < 0:
+                raise ConfigError(f"{folder / file}: eos_token_id={value!r}; ids are expected.")
+        files += [file] if ids else []
+        found |= dict.fromkeys(ids)
+    return tuple(found), " and ".join(files)
+
+
+def _tokenizer_stops(tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    return () if tokenizer is None else tuple(sorted(tokenizer.stop_ids))
+
+
+def _write_weights(
+    state: Mapping[str, Tensor],
+    config: ModelConfig,
+    folder: Path,
+    dtype: torch.dtype | None,
+    shard_bytes: int,
+) -> str:
+    """Write the tensors in shards, each as soon as it is full, and return their dtype's name."""
+    shards: list[list[str]] = []
+    pending: dict[str, Tensor] = {}
+    pending_bytes = total = 0
+
+    def flush() -> None:
+        shards.append(list(pending))
+        save_file(pending, folder / f"part-{len(shards)}", metadata={"format": "pt"})
+        pending.clear()
+
+    for place in places_of(config, "huggingface"):
+        tensor = checked_weight(state, place, dtype)
+        if pending and pending_bytes + tensor.nbytes > shard_bytes:
+            flush()
+            pending_bytes = 0
+        pending[place.name] = tensor
+        pending_bytes += tensor.nbytes
+        total += tensor.nbytes
+    flush()
+    files = _shard_names(len(shards))
+    for number, file in enumerate(files, start=1):
+        (folder / f"part-{number}").rename(folder / file)
+    if len(shards) > 1:
+        weight_map = {
+            name: file for file, names in zip(files, shards, strict=True) for name in names
+        }
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+    return str(dtype or dtype_of(state)).removeprefix("torch.")
+
+
+def _shard_names(count: int) -> list[str]:
+    if count == 1:
+        return [WEIGHTS]
+    return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]

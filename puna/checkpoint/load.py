@@ -1,0 +1,71 @@
+"""From a checkpoint to a model that runs, with no weight in memory twice.
+
+The model is built without memory (on the meta device) and its parameters are replaced one by one;
+a weight that needs no conversion stays a view of the mapped file. A conversion holds one tensor of
+the old kind at a time.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from puna.checkpoint.open import RUN_MODEL, is_gguf, open_checkpoint, resolve
+from puna.checkpoint.stored import Checkpoint
+from puna.checkpoint.tokenizer_files import has_tokenizer
+from puna.errors import NotFoundError
+from puna.model.llama import Llama
+from puna.tokenizer.interface import Tokenizer
+from puna.tokenizer.load import load_tokenizer_file
+
+# Quantized weights become float32, which holds them exactly.
+_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def load_model(
+    source: Path | str | Checkpoint,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Llama:
+    """Load a model to run it: in evaluation mode, without gradients.
+
+    Args:
+        dtype: of all weights in memory; None takes that of the stored embedding.
+    """
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    dtype = dtype or stored_dtype(checkpoint)
+    with torch.device("meta"):
+        model = Llama(checkpoint.config)
+    for name in checkpoint.tensor_names():
+        weight = checkpoint.tensor(name).to(device=device, dtype=dtype)
+        owner, _, leaf = name.rpartition(".")
+        parameter = nn.Parameter(weight.contiguous(), requires_grad=False)
+        setattr(model.get_submodule(owner), leaf, parameter)
+    left = [name for name, weight in model.named_parameters() if weight.is_meta]
+    assert not left, f"{left} were not loaded"
+    return model.eval().requires_grad_(False)
+
+
+def stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
+    """Return the dtype that holds the weights: their own, or float32 for quantized ones."""
+    return _DTYPES.get(checkpoint.tensors["embed.weight"].dtype, torch.float32)
+
+
+def load_tokenizer(path: Path | str) -> Tokenizer:
+    """Load a tokenizer: its file, or that of a model folder, a run folder or a .gguf file.
+
+    Raises:
+        NotFoundError: nothing is there, or the model comes without a tokenizer.
+        FormatError: the file is no tokenizer.
+    """
+    place = resolve(path, tokenizer_only=True)
+    if is_gguf(place):
+        tokenizer = open_checkpoint(place).tokenizer()
+        if tokenizer is None:
+            raise NotFoundError(f"{place}: this file holds no tokenizer. Give one by itself.")
+        return tokenizer
+    inner = place / RUN_MODEL
+    if place.is_dir() and has_tokenizer(inner) and not has_tokenizer(place):
+        place = inner
+    return load_tokenizer_file(place)

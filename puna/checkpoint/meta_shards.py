@@ -1,0 +1,131 @@
+"""The files of a Meta folder: model-parallel shards, each a flat table of tensors.
+
+`.pth` files are pickles. They are read with PyTorch's restricted unpickler, which builds tensors
+and nothing else, and mapped into memory; a file that asks for more is refused, its code never runs.
+"""
+
+import pickle
+import struct
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from puna.checkpoint.huggingface import read_shard
+from puna.errors import FormatError
+
+_FLOATS = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+}
+
+# What damaged bytes make the unpickler and the archive reader raise.
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+class Shard(Protocol):
+    """One file of a Meta folder."""
+
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+
+    def read(self, name: str) -> Tensor:
+        """Return one tensor, mapped."""
+
+
+def open_shard(path: Path) -> Shard:
+    """Open one `consolidated.NN.pth` or `.safetensors`."""
+    return PickledShard(path) if path.suffix == ".pth" else SafetensorsShard(path)
+
+
+class SafetensorsShard:
+    """A shard in safetensors."""
+
+    def __init__(self, path: Path) -> None:
+        self._tensors = read_shard(path)
+        self.shapes = {name: stored.shape for name, stored in self._tensors.items()}
+        self.dtypes = {name: stored.dtype for name, stored in self._tensors.items()}
+
+    def read(self, name: str) -> Tensor:
+        """Return one tensor, mapped."""
+        return self._tensors[name].read()
+
+
+class PickledShard:
+    """A shard as `torch.save` writes it.
+
+    The file is mapped anew for each layer: tensors that were copied elsewhere then leave memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        tensors = load_pickle(path)
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        self.dtypes = {name: _FLOATS[tensor.dtype] for name, tensor in tensors.items()}
+        self._group = ""
+        self._tensors: dict[str, Tensor] = {}
+
+    def read(self, name: str) -> Tensor:
+        """Return one tensor, mapped."""
+        group = ".".join(name.split(".")[:2])
+        if group != self._group:
+            self._tensors = {}  # the old mapping goes before the new one comes
+            loaded = load_pickle(self._path)
+            self._tensors = {n: t for n, t in loaded.items() if n.startswith(f"{group}.")}
+            self._tensors |= {name: loaded[name]}
+            self._group = group
+        return self._tensors[name]
+
+
+def load_pickle(path: Path) -> dict[str, Tensor]:
+    """Map a `.pth` file of plain tensors.
+
+    Raises:
+        FormatError: it is damaged, holds anything but tensors, or would run code.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise FormatError(
+            f"{path}: this pickle asks for more than plain tensors, and a pickle can run code; it "
+            "was refused unread. Get the weights as safetensors, or from a source you trust as a "
+            "plain table of tensors."
+        ) from error
+    except _DAMAGE as error:
+        raise FormatError(
+            f"{path}: this is not a whole PyTorch archive ({_first_line(error)}). Download it "
+            "again."
+        ) from error
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
+        raise FormatError(
+            f"{path}: a table of named tensors is expected; something else was found."
+        )
+    for name, tensor in loaded.items():
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+            raise FormatError(f"{path}: '{name}' is no plain tensor; only plain tensors are read.")
+        if tensor.dtype not in _FLOATS:
+            raise FormatError(
+                f"{path}: the tensor '{name}' is stored as {tensor.dtype}; "
+                f"{', '.join(_FLOATS.values())} are read. Choose an unquantized checkpoint."
+            )
+    return loaded
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,146 @@
+"""A checkpoint as every format presents it: a configuration, and tensors read when asked for.
+
+The readers of this room (huggingface, meta, gguf, llama2c) each return a `Checkpoint`; loading,
+conversion and inspection know nothing else. Names and row order are puna's own: a reader permutes
+where its format differs.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from puna.checkpoint.layout import to_half_split
+from puna.checkpoint.names import Dialect, places, rope_heads
+from puna.errors import FormatError, NotFoundError
+from puna.model.config import ModelConfig
+from puna.tokenizer.interface import Tokenizer
+
+Kind = Literal["huggingface", "meta", "gguf", "llama2c", "run"]
+
+_EXPERTS = re.compile(r"experts|block_sparse_moe|_exps\b|ffn_gate_inp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTensor:
+    """A tensor that lies in a file: what its header says of it, and how to read it."""
+
+    shape: tuple[int, ...]
+    dtype: str  # as the file stores it: F32, BF16, Q4_K, ...
+    stored_bytes: int
+    read: Callable[[], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """One model on disk. Opening reads headers only; `tensor` maps or reads one tensor."""
+
+    kind: Kind
+    path: Path
+    config: ModelConfig
+    tensors: Mapping[str, StoredTensor]
+    find_tokenizer: Callable[[], Tokenizer | None]
+    chat_template: str | None = None
+    stop_ids: tuple[int, ...] = ()
+    sources: dict[str, str] = field(default_factory=dict)  # fact -> where it came from
+
+    def tensor_names(self) -> tuple[str, ...]:
+        """Return puna's names of all tensors, embedding first."""
+        return tuple(self.tensors)
+
+    def tensor(self, name: str) -> Tensor:
+        """Read one tensor in puna's layout; a view of the mapped file where the format allows."""
+        if name not in self.tensors:
+            raise NotFoundError(f"{self.path}: there is no tensor '{name}' in this checkpoint.")
+        return self.tensors[name].read()
+
+    def tokenizer(self) -> Tokenizer | None:
+        """Load the tokenizer that lies with the weights, or return None where there is none."""
+        return self.find_tokenizer()
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Return the tensors as a mapping that reads each one at the moment it is asked for."""
+        return _Lazy(self)
+
+
+class _Lazy(Mapping[str, Tensor]):
+    """A state dictionary that holds no tensor."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._checkpoint.tensors:
+            raise KeyError(name)
+        return self._checkpoint.tensor(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._checkpoint.tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._checkpoint.tensors)
+
+    def __len__(self) -> int:
+        return len(self._checkpoint.tensors)
+
+
+def adopt(
+    found: Mapping[str, StoredTensor],
+    config: ModelConfig,
+    dialect: Dialect,
+    *,
+    where: str,
+    interleaved: bool,
+) -> dict[str, StoredTensor]:
+    """Give foreign tensors puna's names and row order, and refuse any that does not fit.
+
+    Args:
+        found: tensors under the dialect's names, without those that carry no weights.
+        interleaved: the file keeps RoPE's pairs side by side.
+    Raises:
+        FormatError: a tensor is missing, too many, or of another shape than the configuration says.
+    """
+    if config.layers > len(found):
+        raise FormatError(
+            f"{where}: the configuration names {config.layers} layers; the file holds only "
+            f"{len(found)} tensors. The two do not belong together."
+        )
+    tensors = {}
+    for place in places(config, dialect):
+        if place.name not in found:
+            raise FormatError(
+                f"{where}: the tensor '{place.name}' is missing; its shape should be "
+                f"{list(place.shape)}. Download the checkpoint again, or mend its configuration."
+            )
+        stored = found[place.name]
+        if stored.shape != place.shape:
+            raise FormatError(
+                f"{where}: the tensor '{place.name}' has shape {list(stored.shape)}; the "
+                f"configuration expects {list(place.shape)}. The two do not belong together."
+            )
+        heads = rope_heads(place.row, config) if interleaved else 0
+        tensors[place.puna] = _half_split(stored, heads, place.name) if heads else stored
+    _refuse_extra(found, {place.name for place in places(config, dialect)}, where)
+    return tensors
+
+
+def _half_split(stored: StoredTensor, heads: int, name: str) -> StoredTensor:
+    return replace(stored, read=lambda: to_half_split(stored.read(), heads, where=name))
+
+
+def _refuse_extra(found: Mapping[str, StoredTensor], known: set[str], where: str) -> None:
+    for name in found:
+        if name in known:
+            continue
+        if _EXPERTS.search(name):
+            raise FormatError(
+                f"{where}: the tensor '{name}' belongs to a mixture of experts; puna runs dense "
+                "Llamas. Choose a dense model."
+            )
+        raise FormatError(
+            f"{where}: the tensor '{name}' is not part of a Llama decoder of this configuration; "
+            "leaving it out would change what the model computes. Choose a plain Llama checkpoint."
+        )
