@@ -62,6 +62,8 @@ def open_gguf(path: Path) -> Checkpoint:
     sources = {"config": "metadata", "weights": "tensors of the file"}
     if rope_freqs is not None:
         sources["rope_scaling"] = gguf_rope.NAME
+    if "tokenizer.ggml.model" in metadata:
+        sources["tokenizer"] = "metadata"
     if stop_ids:
         sources["stop_ids"] = "metadata"
     if template is not None:

@@ -26,7 +26,7 @@ from puna.checkpoint.huggingface_config import (
 from puna.checkpoint.names import EMBED, HEAD
 from puna.checkpoint.names import places as places_of
 from puna.checkpoint.stored import Checkpoint, StoredTensor, adopt
-from puna.checkpoint.tokenizer_files import find_tokenizer
+from puna.checkpoint.tokenizer_files import find_tokenizer, tokenizer_source
 from puna.checkpoint.weights import checked_weight, dtype_of, refuse_extra_weights
 from puna.errors import ConfigError, FormatError, NotFoundError
 from puna.files import atomic_folder, write_json, write_text
@@ -60,6 +60,7 @@ def open_huggingface(folder: Path) -> Checkpoint:
     template, template_file = _chat_template(folder)
     stop_ids, stop_file = _stop_ids(folder, table)
     sources = {"config": CONFIG, "weights": INDEX if (folder / INDEX).exists() else WEIGHTS}
+    sources |= tokenizer_source(folder)
     if template is not None:
         sources["chat_template"] = template_file
     if stop_ids:

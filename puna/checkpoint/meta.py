@@ -21,7 +21,7 @@ from puna.checkpoint.meta_params import config_from_meta, config_to_meta
 from puna.checkpoint.meta_shards import Shard, open_shard
 from puna.checkpoint.names import EMBED, HEAD, TABLE, Place, places, rope_heads
 from puna.checkpoint.stored import Checkpoint, StoredTensor, adopt
-from puna.checkpoint.tokenizer_files import find_tokenizer
+from puna.checkpoint.tokenizer_files import find_tokenizer, tokenizer_source
 from puna.checkpoint.weights import checked_weight, refuse_extra_weights
 from puna.errors import ConfigError, FormatError, NotFoundError
 from puna.files import atomic_folder, write_json
@@ -72,6 +72,7 @@ def open_meta(folder: Path) -> Checkpoint:
         "context": BESIDE if beside["context"] else "the generation (params.json does not say)",
         "weights": f"{len(shards)} x consolidated",
     }
+    sources |= tokenizer_source(folder)
     if beside["chat_template"] is not None:
         sources["chat_template"] = BESIDE
     if beside["stop_ids"]:

@@ -16,6 +16,13 @@ def find_tokenizer(folder: Path) -> Tokenizer | None:
     return load_tokenizer_file(folder)
 
 
+def tokenizer_source(folder: Path) -> dict[str, str]:
+    """Name the file that `find_tokenizer` reads, as an entry of a checkpoint's sources."""
+    names = [name for name in NAMES if (folder / name).exists()]
+    names += sorted(file.name for file in folder.glob("tok*.bin"))
+    return {"tokenizer": names[0]} if names else {}
+
+
 def has_tokenizer(folder: Path) -> bool:
     """Say whether a folder holds a tokenizer that puna reads."""
-    return any((folder / name).exists() for name in NAMES) or any(folder.glob("tok*.bin"))
+    return bool(tokenizer_source(folder))

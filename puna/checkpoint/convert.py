@@ -1,0 +1,224 @@
+"""One converter between all formats, which can prove that the copy computes what the original does.
+
+Tensors stream from the source to the writer, so a conversion holds little more than one file of the
+target. The target stands only when it is whole, and with `verify` only when its logits agree.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from puna.checkpoint.gguf import save_gguf
+from puna.checkpoint.huggingface import save_huggingface
+from puna.checkpoint.llama2c import save_llama2c
+from puna.checkpoint.load import load_model, load_tokenizer
+from puna.checkpoint.meta import save_meta
+from puna.checkpoint.open import open_checkpoint
+from puna.checkpoint.stored import Checkpoint
+from puna.errors import FormatError, RequestError
+from puna.log import note
+from puna.model.config import ModelConfig
+from puna.tokenizer.interface import Tokenizer
+
+Format = Literal["hf", "meta", "gguf", "llama2c"]
+Number = Literal["float32", "float16", "bfloat16", "q8_0"]
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_GGUF_KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
+
+# The largest relative error of writing one weight: half a unit in the last place; for Q8_0 half a
+# step of 127 to each side of zero.
+_ROUNDING = {"F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-9, "Q8_0": 1 / 254}
+
+_PROBE_ROWS, _PROBE_TOKENS, _PROBE_SEED = 2, 32, 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion:
+    """What was written, and how far it is from its source where that was measured."""
+
+    target: Path
+    to: Format
+    written_bytes: int
+    difference: float | None = None  # the largest |logit - logit|, in float32
+    bound: float | None = None  # what rounding to the written numbers explains
+
+
+def convert(
+    source: Path | str,
+    target: Path | str,
+    to: Format,
+    *,
+    verify: bool = False,
+    dtype: Number | None = None,
+    shards: int = 1,
+    tokenizer: Path | str | None = None,
+) -> Conversion:
+    """Write a model in another format; nothing is left at `target` unless all of it went well.
+
+    Args:
+        to: "hf" and "meta" make a folder, "gguf" and "llama2c" a file.
+        verify: load both in float32 and compare their logits on fixed random ids.
+        dtype: of the written matrices; None keeps each tensor's own (quantized ones become
+            float32). "q8_0" exists in GGUF only, and llama2.c knows float32 only.
+        shards: files of a Meta folder, one a device.
+        tokenizer: a tokenizer for a source that comes without one.
+    Raises:
+        RequestError: the target exists, or an argument does not suit the format.
+        FormatError: the source is damaged, its tokenizer does not match its weights, or the logits
+            differ by more than rounding explains.
+        ConfigError: the format has no words for something the model computes.
+    """
+    target = Path(target)
+    _check(target, to, dtype, shards)
+    checkpoint = open_checkpoint(source)
+    tok = checkpoint.tokenizer() if tokenizer is None else load_tokenizer(tokenizer)
+    _check_tokenizer(tok, checkpoint)
+    with _staged(target) as staged:
+        _write(checkpoint, staged, to, tok, dtype, shards)
+        difference = bound = None
+        if verify:
+            difference, bound = compare(checkpoint, open_checkpoint(staged))
+            if not difference <= bound:
+                raise FormatError(
+                    f"{target}: the largest logit difference to {source} is {difference:.3g}; "
+                    f"rounding explains at most {bound:.3g}. Nothing was written; please report "
+                    "this conversion."
+                )
+        written = _bytes_of(staged)
+    return Conversion(
+        target=target, to=to, written_bytes=written, difference=difference, bound=bound
+    )
+
+
+def compare(original: Checkpoint, copy: Checkpoint) -> tuple[float, float]:
+    """Return the largest logit difference of two models, and what rounding the copy explains.
+
+    Each of the 2L + 2 stages adds an independent relative error of about one rounding u, so errors
+    grow with the root of their number: bound = 4 u sqrt(2L + 2) max|logit|, where u is the coarsest
+    rounding of the copy's tensors. The 4 leaves room for worse than typical luck; a wrong layout or
+    scale misses the bound by an order of magnitude.
+    """
+    expected = _probe(original)
+    got = _probe(copy)
+    rounding = max(_ROUNDING.get(stored.dtype, 0.0) for stored in copy.tensors.values())
+    stages = 2 * original.config.layers + 2
+    bound = 4 * rounding * stages**0.5 * float(expected.abs().max())
+    return float((expected - got).abs().max()), bound
+
+
+def _probe(checkpoint: Checkpoint) -> Float[Tensor, "B T V"]:
+    """Return a model's logits on fixed random ids, in float32; the model is gone afterwards."""
+    model = load_model(checkpoint, dtype=torch.float32)
+    config: ModelConfig = checkpoint.config
+    shape = (_PROBE_ROWS, min(_PROBE_TOKENS, config.context))
+    ids = torch.randint(config.vocab, shape, generator=torch.Generator().manual_seed(_PROBE_SEED))
+    with torch.inference_mode():
+        logits: Tensor = model(ids)
+    return logits
+
+
+def _check(target: Path, to: str, dtype: str | None, shards: int) -> None:
+    if to not in get_args(Format):
+        raise RequestError(f"convert: to={to!r}; one of {', '.join(get_args(Format))} is expected.")
+    if dtype is not None and dtype not in get_args(Number):
+        raise RequestError(
+            f"convert: dtype={dtype!r}; one of {', '.join(get_args(Number))} is expected."
+        )
+    if target.exists():
+        raise RequestError(
+            f"{target}: something is there already; a new path is expected. Choose another target "
+            "or remove it."
+        )
+    if dtype == "q8_0" and to != "gguf":
+        raise RequestError(f"convert: q8_0 is a number format of gguf; {to} cannot hold it.")
+    if to == "llama2c" and dtype not in (None, "float32"):
+        raise RequestError(f"convert: llama2.c files hold float32; dtype={dtype} was given.")
+    if shards != 1 and to != "meta":
+        raise RequestError(f"convert: shards={shards} was given; only Meta folders are cut so.")
+
+
+def _check_tokenizer(tok: Tokenizer | None, checkpoint: Checkpoint) -> None:
+    if tok is not None and tok.vocab != checkpoint.config.vocab:
+        raise FormatError(
+            f"{checkpoint.path}: the tokenizer has {tok.vocab} ids and the embedding "
+            f"{checkpoint.config.vocab} rows; they must be equal. Give the tokenizer that belongs "
+            "to the weights."
+        )
+
+
+def _write(
+    checkpoint: Checkpoint,
+    target: Path,
+    to: Format,
+    tok: Tokenizer | None,
+    dtype: Number | None,
+    shards: int,
+) -> None:
+    weights, config = checkpoint.weights(), checkpoint.config
+    template, stops = checkpoint.chat_template, checkpoint.stop_ids
+    torch_dtype = None if dtype is None else _DTYPES.get(dtype)
+    match to:
+        case "hf":
+            save_huggingface(
+                weights,
+                config,
+                target,
+                tokenizer=tok,
+                dtype=torch_dtype,
+                chat_template=template,
+                stop_ids=stops,
+            )
+        case "meta":
+            save_meta(
+                weights,
+                config,
+                target,
+                shards=shards,
+                tokenizer=tok,
+                dtype=torch_dtype,
+                chat_template=template,
+                stop_ids=stops,
+            )
+        case "gguf":
+            save_gguf(
+                weights,
+                config,
+                target,
+                tokenizer=tok,
+                kind=None if dtype is None else _GGUF_KINDS[dtype],
+                chat_template=template,
+                stop_ids=stops,
+                name=checkpoint.path.stem,
+            )
+        case "llama2c":
+            save_llama2c(weights, config, target)
+            if tok is not None:
+                note("llama2.c keeps the tokenizer in a file of its own; it was not written.")
+
+
+@contextlib.contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    """Yield a path beside the target that becomes the target when the block ends well."""
+    staged = target.with_name(f".converting-{os.getpid()}-{target.name}")
+    try:
+        yield staged
+        staged.replace(target)
+    finally:
+        if staged.is_dir():
+            shutil.rmtree(staged)
+        else:
+            staged.unlink(missing_ok=True)
+
+
+def _bytes_of(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files if file.is_file())
