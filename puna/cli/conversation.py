@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from puna.chat.messages import Message, to_openai
+from puna.chat.messages import Message, Usage, to_openai
 from puna.errors import ContextError
 from puna.files import write_json
 from puna.llm import LLM, Options
@@ -126,12 +126,17 @@ class Conversation:
             self.screen.note("(stopped)")
             return dataclasses.replace(answer.message, tool_calls=(), finish_reason="stop")
         if answer.message.finish_reason == "length":
-            usage, context = answer.usage, self._llm.model.config.context
-            self.screen.note(
-                f"(cut off: {usage.prompt_tokens} tokens read, {usage.completion_tokens} written; "
-                f"the context is {context}. Type /reset to begin anew.)"
-            )
+            self.screen.note(self._why_cut(answer.usage))
         return answer.message
+
+    def _why_cut(self, usage: Usage) -> str:
+        context = self._llm.model.config.context
+        if usage.total_tokens < context:
+            return f"(cut off: {usage.completion_tokens} tokens, all that --max-tokens allows)"
+        return (
+            f"(cut off: {usage.prompt_tokens} tokens read and {usage.completion_tokens} written "
+            f"fill the context of {context}. Type /reset to begin anew.)"
+        )
 
     def _set_system(self, text: str) -> str:
         if text:

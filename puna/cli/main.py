@@ -22,6 +22,9 @@ from puna.log import show
 COMMANDS: dict[str, tuple[str, str]] = {
     "chat": ("puna.cli.chat:chat", "Talk with a model in the terminal."),
     "generate": ("puna.cli.generate:generate", "Continue a text, or answer a prompt."),
+    "tokenize": ("puna.cli.tokenize:tokenize", "Show the ids of a text and their pieces."),
+    "inspect": ("puna.cli.inspect:inspect", "Show a model's shape, memory and formats."),
+    "convert": ("puna.cli.convert:convert", "Write a model in another format."),
 }
 
 HELP = "The whole Llama 3.1 system: raise models from raw pages, run released ones, convert them."

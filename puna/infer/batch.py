@@ -52,7 +52,13 @@ class Batch:
         self.device = model.embed.weight.device
         self._prompts = [[int(token) for token in prompt] for prompt in prompts]
         self._limits = [
-            limit_of(prompt, max_tokens, model.config.context, model.config.vocab, row=row)
+            limit_of(
+                prompt,
+                max_tokens,
+                model.config.context,
+                model.config.vocab,
+                name="the prompt" if len(prompts) == 1 else f"prompt {row}",
+            )
             for row, prompt in enumerate(self._prompts)
         ]
         self._stop_ids = frozenset(stop_ids)
@@ -178,31 +184,31 @@ class Batch:
 
 
 def limit_of(
-    prompt: Sequence[int], max_tokens: int | None, context: int, vocab: int, *, row: int = 0
+    prompt: Sequence[int], max_tokens: int | None, context: int, vocab: int, *, name: str
 ) -> int:
     """Return how many tokens may follow the prompt, or say why it cannot be continued."""
-    where, count = f"generate: prompt {row}", len(prompt)
+    where, count = f"generate: {name}", len(prompt)
     if count == 0:
         raise RequestError(
-            f"{where}: no tokens were given; at least one is expected. Begin with the BOS token."
+            f"{where} has no tokens; at least one is expected. Begin with the BOS token."
         )
     if min(prompt) < 0 or max(prompt) >= vocab:
         wrong = next(token for token in prompt if not 0 <= token < vocab)
         raise RequestError(
-            f"{where}: id {wrong} was given; the model's vocabulary has {vocab} ids. "
+            f"{where} holds the id {wrong}; the model's vocabulary has {vocab} ids. "
             "Use the tokenizer that belongs to the weights."
         )
     if max_tokens is not None and max_tokens < 1:
-        raise RequestError(f"{where}: max_tokens={max_tokens} was given; at least 1 is expected.")
+        raise RequestError(f"generate: max_tokens={max_tokens} was given; at least 1 is expected.")
     if count >= context:
         raise ContextError(
-            f"{where}: it has {count} tokens; the model's context is {context}, and the answer "
+            f"{where} has {count} tokens; the model's context is {context}, and the answer "
             "needs room too. Shorten the prompt or load a model with a longer context."
         )
     if max_tokens is not None and count + max_tokens > context:
         raise ContextError(
-            f"{where}: {count} tokens and max_tokens={max_tokens} were given, {count + max_tokens} "
-            f"together; the model's context is {context}. Ask for at most {context - count} tokens "
-            "or shorten the prompt."
+            f"{where} has {count} tokens and max_tokens={max_tokens} was given, "
+            f"{count + max_tokens} together; the model's context is {context}. "
+            f"Ask for at most {context - count} tokens or shorten the prompt."
         )
     return context - count if max_tokens is None else max_tokens

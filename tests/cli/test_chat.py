@@ -1,14 +1,18 @@
 """A conversation in the terminal: history, commands, tools, Ctrl-C, a full context."""
 
+import io
 import json
 from collections.abc import Callable, Iterator
 
 from puna.cli.chat import converse
 from puna.cli.conversation import Conversation
+from puna.cli.main import main
 from puna.cli.screen import printable
-from puna.llm import LLM
+from puna.llm import LLM, Options, load
 from puna.tools.calculator import CALCULATOR
+from tests.llm.folders import save_run
 from tests.llm.scripted import EOM, EOT, TAG, ids_of, scripted
+from tests.testdata import testdata
 
 
 class Recorder:
@@ -30,10 +34,11 @@ class Recorder:
         self.texts.append("")
 
 
-def talk_with(llm: LLM, *, system: str | None = None) -> tuple[Conversation, Recorder]:
-    screen = Recorder()
-    tools = llm.style.tools
-    talk = Conversation(llm, screen, system=system, tools=tools, options={"temperature": 0})
+def talk_with(
+    llm: LLM, *, system: str | None = None, max_tokens: int | None = None
+) -> tuple[Conversation, Recorder]:
+    screen, options = Recorder(), Options(temperature=0, max_tokens=max_tokens)
+    talk = Conversation(llm, screen, system=system, tools=llm.style.tools, options=options)
     return talk, screen
 
 
@@ -155,8 +160,13 @@ def test_a_full_context_is_said_with_counts_and_nothing_is_cut() -> None:
 def test_an_answer_that_the_context_cuts_off_says_so() -> None:
     talk, screen = talk_with(scripted(ids_of("word " * 100), context=60))
     hear(talk, "Hi")
-    assert "cut off" in screen.notes[-1]
-    assert "context is 60" in screen.notes[-1]
+    assert "fill the context of 60. Type /reset" in screen.notes[-1]
+
+
+def test_an_answer_that_max_tokens_cuts_off_says_so() -> None:
+    talk, screen = talk_with(scripted(ids_of("word " * 100)), max_tokens=7)
+    hear(talk, "Hi")
+    assert screen.notes == ["(cut off: 7 tokens, all that --max-tokens allows)"]
 
 
 def test_a_tool_call_is_run_and_shown_apart_from_the_answer() -> None:
@@ -173,3 +183,27 @@ def test_a_tool_call_is_run_and_shown_apart_from_the_answer() -> None:
 
 def test_what_would_command_the_terminal_is_not_shown() -> None:
     assert printable("a\x1b[2Jb\tc\nd\x9b1m\x07é") == "a[2Jb\tc\nd1mé"
+
+
+def test_a_pipe_sends_a_line_a_message_and_stdout_holds_the_answers(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    """A run folder of random weights: two messages, two answers, the commands obeyed in between."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hi\n/help\n\nagain\n/nonsense\n"))
+    words = ["chat", str(save_run(tmp_path)), "--temperature", "0", "--max-tokens", "4"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert out.endswith("\n")
+    assert "/reset" in err
+    assert "/nonsense is no command" in err
+    dialog = [{"role": "user", "content": "Hi"}]
+    first = load(tmp_path).chat(dialog, tools=[CALCULATOR], temperature=0, max_tokens=4)
+    assert out.startswith(first.content + "\n")
+
+
+def test_a_model_without_a_chat_format_is_one_line_and_exit_1(capsys) -> None:
+    stories = str(testdata("weights/stories260K/stories260K-f32.gguf"))
+    assert main(["chat", stories]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "no chat format is known" in err

@@ -146,26 +146,28 @@ def test_without_max_tokens_a_row_fills_the_context() -> None:
 
 def test_a_prompt_that_does_not_fit_is_an_error_with_the_counts() -> None:
     model = tiny_model(context=32)
-    with pytest.raises(ContextError, match=r"prompt 1: it has 33 tokens; .* context is 32"):
+    with pytest.raises(ContextError, match=r"prompt 1 has 33 tokens; .* context is 32"):
         generate_ids(model, prompts_of([3, 33]), sampling=GREEDY)
 
 
 def test_max_tokens_beyond_the_context_is_an_error_with_the_counts() -> None:
     model = tiny_model(context=32)
-    with pytest.raises(ContextError, match=r"20 tokens and max_tokens=13 .* 33 .* at most 12"):
+    with pytest.raises(
+        ContextError, match=r"20 tokens and max_tokens=13 was given, 33 .* at most 12"
+    ):
         generate_ids(model, prompts_of([20]), max_tokens=13, sampling=GREEDY)
     with pytest.raises(ContextError, match="context is 32"):
         stream_ids(model, prompts_of([20])[0], max_tokens=13, sampling=GREEDY)
 
 
 def test_a_prompt_without_tokens_is_an_error() -> None:
-    with pytest.raises(RequestError, match="prompt 1: no tokens were given"):
+    with pytest.raises(RequestError, match="prompt 1 has no tokens"):
         generate_ids(tiny_model(), [[1], []], sampling=GREEDY)
 
 
 @pytest.mark.parametrize("wrong", [-1, 97])
 def test_an_id_beyond_the_vocabulary_is_an_error(wrong: int) -> None:
-    with pytest.raises(RequestError, match=f"id {wrong} was given; .* 97 ids"):
+    with pytest.raises(RequestError, match=f"the prompt holds the id {wrong}; .* 97 ids"):
         generate_ids(tiny_model(), [[1, wrong]], sampling=GREEDY)
 
 
