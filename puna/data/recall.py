@@ -1,0 +1,155 @@
+"""Documents that can only be finished by looking back: facts in running text, asked at the end.
+
+Short ones in the first stage let a small model form the circuits that copy from the context; long
+ones in the context extension teach it to look as far as the new length reaches. `puna.evals.needle`
+asks in the same form, with numbers that never occur here.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from puna.data.document import Document
+from puna.data.heldout import held_out_number
+from puna.errors import ConfigError
+
+NAMES = (
+    *("Alma", "Bruno", "Clara", "Diego", "Elena", "Fabio", "Greta", "Hugo"),
+    *("Ines", "Jonas", "Karin", "Lucia", "Marco", "Nadia", "Oscar", "Paula"),
+    *("Ravi", "Sofia", "Tomas", "Ursula", "Victor", "Wanda", "Xenia", "Yara"),
+    *("Zeno", "Anan", "Bela", "Chai", "Dara", "Emil", "Flora", "Gita"),
+)
+
+FACT = "The secret number of {name} is {value}."
+QUESTION = "What is the secret number of {name}?"
+
+Measure = Callable[[str], int]  # the length of a text, in characters or in tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needle:
+    """One fact: whose secret number, and which."""
+
+    name: str
+    value: int  # four digits
+
+    @property
+    def fact(self) -> str:
+        """The sentence that is hidden in the text."""
+        return FACT.format(name=self.name, value=self.value)
+
+    @property
+    def question(self) -> str:
+        """The question, up to where the answer begins."""
+        return QUESTION.format(name=self.name)
+
+
+def recall_documents(
+    hay: Iterable[str],
+    *,
+    length: int,
+    count: int,
+    needles: int = 4,
+    measure: Measure = len,
+    seed: int = 0,
+    held_out: Callable[[int], bool] = held_out_number,
+) -> Iterator[Document]:
+    """Yield `count` documents of at most `length`, each with `needles` facts and questions.
+
+    Args:
+        hay: texts of any length, repeated from the start where they run out.
+        length: of a whole document in the units of `measure`, BOS and EOS not counted.
+        needles: facts a document; each is asked once, in another order.
+    Raises:
+        ConfigError: there is no hay, or the needles alone are too long.
+    """
+    rng = random.Random(f"recall {seed}")
+    sentences = _sentences(hay)
+    for index in range(count):
+        hidden = draw_needles(rng, needles, lambda number: not held_out(number))
+        asked = rng.sample(hidden, len(hidden))
+        end = "\n" + "\n".join(f"{needle.question} {needle.value}" for needle in asked)
+        facts = [needle.fact for needle in hidden]
+        room = length - measure(end) - sum(measure(" " + fact) for fact in facts)
+        if room < 0:
+            raise ConfigError(
+                f"recall: {needles} needles need {length - room}; the length is {length}. "
+                "Ask for fewer needles or longer documents."
+            )
+        chosen = _fill(sentences, room, measure)
+        depths = sorted(rng.random() for _ in facts)
+        text = hide(chosen, facts, depths) + end
+        yield Document(
+            text=text,
+            id=f"recall/{seed}/{length}/{index}",
+            source="maths",
+            language="en",
+            metadata={"kind": "recall"},
+        )
+
+
+def draw_needles(rng: random.Random, count: int, allowed: Callable[[int], bool]) -> list[Needle]:
+    """Draw facts about different people with different numbers of four digits."""
+    if not 1 <= count <= len(NAMES):
+        raise ConfigError(f"recall: {count} needles; 1 to {len(NAMES)} are expected.")
+    values: list[int] = []
+    while len(values) < count:
+        value = rng.randrange(1000, 10_000)
+        if allowed(value) and value not in values:
+            values.append(value)
+    names = rng.sample(NAMES, count)
+    return [Needle(name=name, value=value) for name, value in zip(names, values, strict=True)]
+
+
+def hide(hay: Sequence[str], facts: Sequence[str], depths: Sequence[float]) -> str:
+    """Join the sentences of `hay` with each fact at its depth, 0 at the start and 1 at the end."""
+    places = [round(depth * len(hay)) for depth in depths]
+    pieces: list[str] = []
+    for index in range(len(hay) + 1):
+        pieces += [fact for fact, place in zip(facts, places, strict=True) if place == index]
+        pieces += hay[index : index + 1]
+    return " ".join(pieces)
+
+
+def split_sentences(text: str) -> list[str]:
+    """Cut a text at line ends and full stops; spaces inside a piece are made single."""
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    return [piece for line in lines for piece in _at_stops(line) if piece]
+
+
+def _at_stops(line: str) -> list[str]:
+    pieces = line.split(". ")
+    return [*(piece + "." for piece in pieces[:-1]), pieces[-1]]
+
+
+def _sentences(hay: Iterable[str]) -> Iterator[str]:
+    """Yield the sentences of the hay for ever, from the start again after the last."""
+    kept: list[str] = []
+    for text in hay:
+        for sentence in split_sentences(text):
+            kept.append(sentence)
+            yield sentence
+    if not kept:
+        raise ConfigError("recall: the hay holds no text; at least one sentence is expected.")
+    while True:
+        yield from kept
+
+
+def _fill(sentences: Iterator[str], room: int, measure: Measure) -> list[str]:
+    """Take sentences while they fit; the first that does not fit is cut at a word."""
+    chosen: list[str] = []
+    while True:
+        sentence = next(sentences)
+        size = measure(" " + sentence)
+        if size > room:
+            break
+        chosen.append(sentence)
+        room -= size
+    part: list[str] = []
+    for word in sentence.split():
+        size = measure(" " + word)
+        if size > room:
+            break
+        part.append(word)
+        room -= size
+    return [*chosen, " ".join(part)] if part else chosen

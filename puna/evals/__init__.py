@@ -1,0 +1,1 @@
+"""Tasks that answer with scores, each with its 95 % interval."""

@@ -1,0 +1,60 @@
+"""Recall documents: whole facts, answerable questions, never longer than asked."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from puna.data.heldout import held_out_number
+from puna.data.recall import hide, recall_documents, split_sentences
+from puna.errors import ConfigError
+
+HAY = ["The sea is wide. Ships sail over it.\n\n    Deep  down it is dark", "Birds sing at dawn."]
+
+
+@settings(max_examples=30, deadline=None)
+@given(length=st.integers(400, 2000), needles=st.integers(1, 4), seed=st.integers(0, 99))
+def test_every_question_is_answered_by_one_fact(length: int, needles: int, seed: int) -> None:
+    for document in recall_documents(HAY, length=length, count=2, needles=needles, seed=seed):
+        assert length - 20 <= len(document.text) <= length
+        facts = dict(re.findall(r"number of (\w+) is (\d+)\.", document.text))
+        asked = dict(re.findall(r"number of (\w+)\? (\d+)", document.text))
+        assert facts == asked
+        assert len(facts) == needles
+        assert not any(held_out_number(int(value)) for value in facts.values())
+
+
+def test_the_length_may_be_counted_in_tokens() -> None:
+    def words(text: str) -> int:
+        return len(text.split())
+
+    document = next(recall_documents(HAY, length=120, count=1, measure=words))
+    assert 118 <= words(document.text) <= 120
+
+
+def test_the_same_seed_gives_the_same_documents() -> None:
+    first, again = (list(recall_documents(HAY, length=500, count=3, seed=7)) for _ in range(2))
+    other = list(recall_documents(HAY, length=500, count=3, seed=8))
+    assert first == again
+    assert first != other
+    assert len({document.id for document in (*first, *other)}) == 6
+
+
+def test_a_fact_lies_at_its_depth() -> None:
+    assert hide(["a", "b"], ["X"], [0.0]) == "X a b"
+    assert hide(["a", "b"], ["X", "Y"], [0.5, 1.0]) == "a X b Y"
+
+
+def test_sentences_are_cut_at_stops_and_lines() -> None:
+    assert split_sentences("One. Two\n  three  four\n\n") == ["One.", "Two", "three four"]
+
+
+def test_too_many_needles_for_the_length_are_refused() -> None:
+    with pytest.raises(ConfigError, match="longer documents"):
+        next(recall_documents(HAY, length=100, count=1, needles=4))
+
+
+def test_hay_without_text_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no text"):
+        next(recall_documents(["  \n"], length=500, count=1))
