@@ -7,10 +7,11 @@ answers at once. Results go to stdout; notes, progress and errors go to stderr. 
 
 import difflib
 import importlib
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -94,10 +95,20 @@ def command_line(words: Sequence[str]) -> App:
         if name == verb:
             module, function = target.split(":")
             command = getattr(importlib.import_module(module), function)
-            app.command(command, name=name, help_epilogue="")
+            app.command(command, name=name, help=description(command), help_epilogue="")
         else:
             app.command(target, name=name, help=line)
     return app
+
+
+def description(command: Callable[..., object]) -> str:
+    """Return what a command's docstring says before its arguments, one line a paragraph.
+
+    The terminal wraps the lines; a paragraph with indented lines (examples) stays as it is.
+    """
+    text = inspect.cleandoc(command.__doc__ or "").partition("\nArgs:\n")[0].strip()
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(p if "\n " in p else " ".join(p.split()) for p in paragraphs)
 
 
 def _take(words: list[str], flag: str) -> bool:

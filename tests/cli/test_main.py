@@ -63,6 +63,27 @@ def test_every_command_has_help_without_torch(verb: str, capsys) -> None:
     assert "Usage: puna" in capsys.readouterr().out
 
 
+def test_paragraphs_of_help_are_wrapped_and_examples_are_not() -> None:
+    def command() -> None:
+        """Do it.
+
+        A paragraph that goes on
+        in the next line.
+
+        For example:
+          puna one
+          puna two
+
+        Args:
+            x: nothing.
+        """
+
+    assert door.description(command) == (
+        "Do it.\n\nA paragraph that goes on in the next line.\n\n"
+        "For example:\n  puna one\n  puna two"
+    )
+
+
 def test_version_is_the_package_s(capsys) -> None:
     assert door.main(["--version"]) == 0
     assert capsys.readouterr().out == f"puna {puna.__version__}\n"
