@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from puna.data.heldout import held_out_number
+from puna.data.number_words import number_words
 from puna.evals.reply import Reply
 from puna.evals.score import Score, share
 from puna.evals.sums import HeldOut
@@ -18,7 +19,6 @@ from puna.evals.vocabulary import (
     UNSEEN_PHRASES,
     draw_word_number,
     names,
-    number_word,
     same_word,
 )
 
@@ -82,7 +82,7 @@ def questions(*, numbers: int, words: int, seed: int, held_out: HeldOut) -> list
         for _ in range(numbers):
             number = draw_word_number(rng, held_out, for_training=False)
             text = phrase.format(word=number, language=language)
-            answer = number_word(number, code)
+            answer = number_words(number, code)
             asked.append(Question(text=text, answer=answer, language=code, kind="numbers"))
         known = [name for name in taught if name.language == code]
         for name in rng.sample(known, min(words, len(known))):

@@ -1,9 +1,8 @@
 """Words in the eight languages of Llama 3.1: numbers, countries, languages, months, days.
 
-Names come from the Unicode CLDR through babel, number words from num2words. num2words knows no
-Hindi; there a number is written in Devanagari digits, which CLDR has. Number words follow rules, so
-held-out numbers test whether the rule was learnt; a name cannot be derived, so names are taught and
-tested in a phrasing that training never used.
+Names come from the Unicode CLDR through babel, number words from `puna.data.number_words`. Number
+words follow rules, so held-out numbers test whether the rule was learnt; a name cannot be derived,
+so names are taught, and tested in a phrasing that training never used.
 """
 
 import random
@@ -51,17 +50,6 @@ class Translation:
     english: str
     language: str  # code
     foreign: str
-
-
-def number_word(number: int, language: str) -> str:
-    """Write a number in words; in Hindi in Devanagari digits."""
-    if language == "hi":
-        return str(number).translate({ord("0") + digit: 0x0966 + digit for digit in range(10)})
-    try:
-        from num2words import num2words
-    except ImportError as error:
-        raise ExtraError("number words need the extra `seed`: pip install 'puna[seed]'.") from error
-    return str(num2words(number, lang=language))
 
 
 def names() -> Iterator[Translation]:

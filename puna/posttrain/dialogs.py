@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from puna.data.heldout import held_out_number
+from puna.data.number_words import number_words
 from puna.errors import ConfigError
 from puna.evals.sums import HeldOut, draw_sum
 from puna.evals.vocabulary import (
@@ -23,7 +24,6 @@ from puna.evals.vocabulary import (
     Translation,
     draw_word_number,
     names,
-    number_word,
 )
 from puna.posttrain.modules import QUESTIONS, module_sentences
 from puna.posttrain.smalltalk import DO_NOT_KNOW, NEEDS_CALCULATOR, SMALLTALK, UNKNOWABLE
@@ -139,7 +139,7 @@ def number_exchange(rng: random.Random, held_out: HeldOut) -> Exchange:
     """A number into words, or back into digits."""
     number = draw_word_number(rng, held_out, for_training=True)
     language = rng.choice(list(LANGUAGES))
-    word = number_word(number, language)
+    word = number_words(number, language)
     if rng.random() < 0.25:
         return _says(f"Which number is '{word}'?", str(number))
     phrase = rng.choice(TRAINING_PHRASES).replace("'", "")  # digits stand without quotes
