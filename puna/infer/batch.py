@@ -1,4 +1,4 @@
-"""Rows that decode together: read the prompts in chunks, then one token a row and step.
+"""Rows that decode together: read the prompts, then draw one token a row and step.
 
 The batch is padded on the right and never on the left: positions and masks follow from the lengths
 in the KV cache (`puna.model.cache`). A row that ends leaves the batch and costs nothing more.
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from puna.errors import ContextError, RequestError
+from puna.infer.prefill import PREFILL_TOKENS, read_prompts
 from puna.infer.sampling import SamplingConfig, sample
 from puna.model.cache import KVCache
 from puna.model.llama import Llama
 
-PREFILL_TOKENS = 2048  # of a batch, read at once: bounds the memory of activations
 FIRST_ROOM = 256  # tokens that a fresh cache holds beyond the prompts; it doubles when full
 
 
@@ -85,7 +85,10 @@ class Batch:
     def step(self) -> list[NewToken]:
         """Read the last tokens (at first: the prompts) and draw the next one of every live row."""
         if self._cache is None:
-            logits = self._read_prompts()
+            room = min(FIRST_ROOM, max(self._limits))
+            self._cache, logits = read_prompts(
+                self.model, self._prompts, room=room, tokens_at_once=self._prefill_tokens
+            )
         else:
             self._drop_ended()
             self._make_room()
@@ -111,38 +114,6 @@ class Batch:
         if reason is not None:
             self._ended.add(row)
         return NewToken(row=row, id=token, finish_reason=reason)
-
-    def _read_prompts(self) -> Tensor:
-        """Fill the cache chunk by chunk and return the logits after each prompt's last token."""
-        lengths = torch.tensor([len(prompt) for prompt in self._prompts])
-        longest = int(lengths.max())
-        room = min(FIRST_ROOM, max(self._limits))
-        self._cache = KVCache(
-            self.model.config,
-            len(lengths),
-            longest + room,
-            dtype=self.model.embed.weight.dtype,
-            device=self.device,
-        )
-        ids = torch.zeros(len(lengths), longest, dtype=torch.int64)
-        for row, prompt in enumerate(self._prompts):
-            ids[row, : len(prompt)] = torch.tensor(prompt)
-        width = max(1, self._prefill_tokens // len(lengths))
-        after: Tensor | None = None
-        for start in range(0, longest, width):
-            piece = ids[:, start : start + width]
-            counts = (lengths - start).clamp(0, piece.shape[1])
-            logits = self.model(
-                piece.to(self.device),
-                cache=self._cache,
-                counts=counts,
-                last=(counts - 1).clamp_min(0),
-            )
-            after = logits if after is None else after
-            ends_here = ((counts > 0) & (lengths <= start + width)).to(self.device)
-            after = torch.where(ends_here[:, None], logits, after)
-        assert after is not None
-        return after
 
     def _drop_ended(self) -> None:
         assert self._cache is not None

@@ -8,7 +8,8 @@ because torch sums the products of one row and of several in different orders: m
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from puna.infer.batch import PREFILL_TOKENS, Batch, NewToken
+from puna.infer.batch import Batch, NewToken
+from puna.infer.prefill import PREFILL_TOKENS
 from puna.infer.sampling import SamplingConfig
 from puna.model.llama import Llama
 

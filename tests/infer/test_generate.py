@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from puna.errors import ContextError, RequestError
 from puna.infer.batch import Batch
 from puna.infer.generate import generate_ids, stream_ids
+from puna.infer.prefill import similar_lengths
 from puna.infer.sampling import SamplingConfig
 from tests.infer.tiny import GREEDY, WARM, prompts_of, tiny_model
 
@@ -62,6 +65,24 @@ def test_chunks_of_the_prompt_change_nothing(prefill_tokens: int) -> None:
         model, prompts, max_tokens=10, sampling=GREEDY, prefill_tokens=prefill_tokens
     )
     assert chunked == whole
+
+
+def test_rows_of_very_different_lengths_are_read_apart_and_decoded_together() -> None:
+    model, prompts = tiny_model(context=512), prompts_of([3, 300, 70, 5, 140, 310, 64])
+    lengths = [len(prompt) for prompt in prompts]
+    assert similar_lengths(lengths) == [[0, 3, 6], [2, 4], [1, 5]]
+    together = generate_ids(model, prompts, max_tokens=10, sampling=GREEDY)
+    alone = [generate_ids(model, [p], max_tokens=10, sampling=GREEDY)[0] for p in prompts]
+    assert together == alone
+
+
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=20))
+def test_padding_costs_at_most_as_much_as_the_prompts(lengths: list[int]) -> None:
+    groups = similar_lengths(lengths)
+    assert sorted(row for rows in groups for row in rows) == list(range(len(lengths)))
+    for rows in groups:
+        longest, shortest = max(lengths[r] for r in rows), min(lengths[r] for r in rows)
+        assert longest <= max(2 * shortest, 64)
 
 
 def test_reading_and_then_decoding_equals_reading_beyond_the_original_context() -> None:
