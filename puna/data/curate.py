@@ -15,11 +15,11 @@ from puna.config import to_table
 from puna.data.account import CurateReport
 from puna.data.document import Document
 from puna.data.filters import FilterLimits
-from puna.data.judge import Row, clean_documents, drop_near_duplicates
+from puna.data.judge import Row, clean_documents, drop_near_duplicates, drop_old_captures
 from puna.data.lines import LineLimit
 from puna.data.minhash import MinHashLimit
-from puna.data.mixture import MixConfig
-from puna.data.pages import PageErrors
+from puna.data.mixture import GENERATED, MixConfig
+from puna.data.readers import read_pages
 from puna.data.sources import found_documents
 from puna.data.split import HeldOutConfig, drop_known_lines, split_rows
 from puna.data.spool import Spool
@@ -37,10 +37,11 @@ class CurateConfig:
     budget_bytes: int = 16_000_000  # of training text, all sources together
     shard_bytes: int = 64_000_000
     seed: int = 0
+    # Generated sources that join the user's own pages; the seed set always has both.
+    with_pages: tuple[str, ...] = ("maths",)
     workers: int | None = None  # processes; None: one for each core
     minhash: MinHashLimit = field(default_factory=MinHashLimit)
-    # The paper's 6 is for 30 million documents; a few hundred pages show furniture earlier.
-    lines: LineLimit = field(default_factory=lambda: LineLimit(most=3))
+    lines: LineLimit = field(default_factory=LineLimit)
     held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
     filters: FilterLimits = field(default_factory=FilterLimits)
     mix: MixConfig = field(default_factory=MixConfig)
@@ -50,6 +51,12 @@ class CurateConfig:
             raise ConfigError(
                 f"curate: budget_bytes={self.budget_bytes}, shard_bytes={self.shard_bytes}; "
                 "both must be positive."
+            )
+        strange = [source for source in self.with_pages if source not in GENERATED]
+        if strange:
+            raise ConfigError(
+                f"curate: with_pages holds '{strange[0]}'; the generated sources are "
+                f"{', '.join(GENERATED)}."
             )
 
 
@@ -69,6 +76,7 @@ def curate(
         raw = stack.enter_context(Spool(folder / "raw.partial"))
         clean = stack.enter_context(Spool(folder / "clean.partial"))
         rows = _gather(_documents(pages, workers, report), raw, report)
+        rows = drop_old_captures(raw, rows, report)
         rows = drop_near_duplicates(raw, rows, config.minhash, report, workers=workers)
         rows = clean_documents(
             raw,
@@ -88,13 +96,15 @@ def curate(
             )
         train, heldout = split_rows(rows, config.held_out, seed=config.seed)
         known = drop_known_lines(clean, train, heldout, report, config.filters)
-        write_heldout(folder, known, config.held_out, report, seed=config.seed)
+        generated = GENERATED if pages is None else config.with_pages
+        write_heldout(folder, known, config.held_out, report, generated=generated, seed=config.seed)
         write_train(
             folder,
             clean,
             train,
             config.mix,
             report,
+            generated=generated,
             budget_bytes=config.budget_bytes,
             shard_bytes=config.shard_bytes,
             seed=config.seed,
@@ -110,9 +120,12 @@ def _documents(
     pages: Sequence[Path] | None, workers: int, report: CurateReport
 ) -> Iterator[Document]:
     """Yield the user's documents, or those of this machine."""
-    errors = PageErrors()
-    yield from found_documents(workers=workers, errors=errors)
-    report.unreadable |= dict(sorted(errors.reasons.items()))
+    failures: dict[str, str] = {}
+    if pages is None:
+        yield from found_documents(failures, workers=workers)
+    else:
+        yield from read_pages(pages, failures, workers=workers)
+    report.unreadable |= dict(sorted(failures.items()))
 
 
 def _gather(documents: Iterator[Document], raw: Spool, report: CurateReport) -> list[Row]:

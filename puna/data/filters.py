@@ -7,9 +7,8 @@ needs no judge.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from puna.data.document import Document
 
@@ -59,8 +58,10 @@ class CodeLimit:
 class FilterLimits:
     """The limits of every filter, by what they judge."""
 
-    min_chars: int = 200
+    min_chars: int = 200  # with min_lines puna's own, for what line deduplication leaves
     min_lines: int = 3
+    languages: tuple[str, ...] = ()  # keep these alone; () keeps all
+    language_score: float = 0.5  # a text below it is in no language, or in several
     repetition: RepetitionLimit = field(default_factory=RepetitionLimit)
     # Reference pages repeat phrases and are made of short lines by nature.
     reference: RepetitionLimit = field(
@@ -85,6 +86,15 @@ def why_not(document: Document, limits: FilterLimits) -> str | None:
             )
         case _:
             return None
+
+
+def wrong_language(document: Document, score: float, limits: FilterLimits) -> str | None:
+    """Name a text whose language is unsure, or is not one of those wanted."""
+    if score < limits.language_score:
+        return "language_unsure"
+    if limits.languages and document.language not in limits.languages:
+        return "language_unwanted"
+    return None
 
 
 def too_short(document: Document, limits: FilterLimits) -> str | None:
@@ -179,11 +189,7 @@ def _is_literal(line: str) -> bool:
     return not re.sub(r"'[^']*'|\"[^\"]*\"|0[xX][0-9a-fA-F]+|#.*|[\d\s,.:(){}\[\]'\"+-]", "", line)
 
 
-Part = TypeVar("Part", bound=str)
-
-
-def _share(parts: Sequence[str], test: "object") -> float:
-    assert callable(test)
+def _share(parts: Sequence[str], test: Callable[[str], bool]) -> float:
     return sum(1 for part in parts if test(part)) / max(1, len(parts))
 
 

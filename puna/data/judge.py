@@ -13,17 +13,21 @@ import numpy as np
 
 from puna.data.account import CurateReport
 from puna.data.document import Document
-from puna.data.filters import FilterLimits, why_not
-from puna.data.lines import Hashes, LineLimit, drop_lines, line_hashes, repeated
+from puna.data.filters import FilterLimits, too_short, why_not, wrong_language
+from puna.data.language import detect_language
+from puna.data.lines import Hashes, LineLimit, drop_lines, drop_own_repeats, line_hashes, repeated
 from puna.data.minhash import MinHashLimit, band_keys, survivors
 from puna.data.mixture import order_key
 from puna.data.spool import Spool, read_spool
+from puna.data.urls import newest, normalise_url
 from puna.data.workers import ordered_map
 from puna.log import progress
 
 _CHUNK = 24  # documents of one task
 # Lines repeat in code because programs are written so; only prose is freed of repeated lines.
 _LINE_SOURCES = frozenset({"general"})
+
+_OWN_REPEAT_CHARS = 8  # shorter lines may repeat in one page: values of examples, names
 
 Spans = list[tuple[int, int]]
 
@@ -36,6 +40,7 @@ class Row:
     id: str
     source: str
     group: str
+    url: str  # normalised; empty where the document has none
     date: str
     size: int  # bytes of text
 
@@ -47,9 +52,17 @@ class Row:
             id=document.id,
             source=document.source,
             group=document.group,
+            url=normalise_url(document.metadata.get("url", "")),
             date=document.metadata.get("date", ""),
             size=size,
         )
+
+
+def drop_old_captures(spool: Spool, rows: Sequence[Row], report: CurateReport) -> list[Row]:
+    """Keep the newest document of each address."""
+    kept = newest([(row.url, row.date, row.size, row.id) for row in rows])
+    _report_gone(spool, rows, kept, "older_capture", report)
+    return [rows[place] for place in kept]
 
 
 def drop_near_duplicates(
@@ -65,9 +78,7 @@ def drop_near_duplicates(
             keys.append(part)
             bar.advance(len(part))
     kept = survivors(np.concatenate(keys), [(row.date, row.size, row.id) for row in rows])
-    gone = sorted(set(range(len(rows))).difference(kept))
-    for document in spool.read(rows[place].index for place in gone):
-        report.remove(document, "near_duplicate")
+    _report_gone(spool, rows, kept, "near_duplicate", report)
     return [rows[place] for place in kept]
 
 
@@ -123,6 +134,14 @@ class Verdict:
     dropped_lines: int
 
 
+def _report_gone(
+    spool: Spool, rows: Sequence[Row], kept: Sequence[int], reason: str, report: CurateReport
+) -> None:
+    gone = sorted(set(range(len(rows))).difference(kept))
+    for document in spool.read(rows[place].index for place in gone):
+        report.remove(document, reason)
+
+
 def _chunks(spool: Spool, rows: Sequence[Row]) -> Iterator[Spans]:
     for start in range(0, len(rows), _CHUNK):
         yield spool.spans(row.index for row in rows[start : start + _CHUNK])
@@ -135,7 +154,8 @@ def _band_keys(task: tuple[Path, Spans, MinHashLimit]) -> Hashes:
 
 def _line_hashes(task: tuple[Path, Spans]) -> Hashes:
     path, spans = task
-    return np.concatenate([line_hashes(document.text) for document in read_spool(path, spans)])
+    documents = read_spool(path, spans)
+    return np.concatenate([line_hashes(_without_own_repeats(each)[0].text) for each in documents])
 
 
 def _judge(task: tuple[Path, Spans, Path, FilterLimits]) -> list[Verdict]:
@@ -145,8 +165,24 @@ def _judge(task: tuple[Path, Spans, Path, FilterLimits]) -> list[Verdict]:
 
 
 def _verdict(document: Document, unwanted: Hashes, filters: FilterLimits) -> Verdict:
+    """Drop lines, name the language, and ask the filters."""
     dropped = 0
     if document.source in _LINE_SOURCES:
-        text, dropped = drop_lines(document.text, unwanted)
-        document = replace(document, text=text)
-    return Verdict(document=document, reason=why_not(document, filters), dropped_lines=dropped)
+        document, own = _without_own_repeats(document)
+        text, shared = drop_lines(document.text, unwanted)
+        document, dropped = replace(document, text=text), own + shared
+    reason = too_short(document, filters)
+    if reason is None and document.source == "general" and document.language is None:
+        language, score = detect_language(document.text)
+        document = replace(document, language=language)
+        reason = wrong_language(document, score, filters)
+    reason = reason or why_not(document, filters)
+    return Verdict(document=document, reason=reason, dropped_lines=dropped)
+
+
+def _without_own_repeats(document: Document) -> tuple[Document, int]:
+    """Free a reference page of what it says twice: each class repeats the members of its bases."""
+    if document.metadata.get("kind") != "reference":
+        return document, 0
+    text, dropped = drop_own_repeats(document.text, min_chars=_OWN_REPEAT_CHARS)
+    return replace(document, text=text), dropped

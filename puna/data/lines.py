@@ -85,6 +85,26 @@ def drop_lines(text: str, unwanted: Hashes, *, min_chars: int = 1) -> tuple[str,
     return _BLANK_RUN.sub("\n\n", kept).strip("\n") + "\n", int(gone.sum())
 
 
+def drop_own_repeats(text: str, *, min_chars: int) -> tuple[str, int]:
+    """Remove lines that came before in the same text; return text and count.
+
+    Short, indented and prompt lines stay, because they are examples and syntax.
+    """
+    seen: set[int] = set()
+    kept: list[str] = []
+    lines = text.splitlines()
+    for line, value in zip(lines, line_hashes(text, min_chars=min_chars).tolist(), strict=True):
+        if value and not line.startswith((" ", "\t", ">>>", "...")):
+            if value in seen:
+                continue
+            seen.add(value)
+        kept.append(line)
+    if len(kept) == len(lines):
+        return text, 0
+    text = _BLANK_RUN.sub("\n\n", "\n".join(kept)).strip("\n") + "\n"
+    return text, len(lines) - len(kept)
+
+
 def contains(sorted_hashes: Hashes, asked: Hashes) -> npt.NDArray[np.bool_]:
     """For each asked hash whether it is in a sorted array; 0, the empty line, never is."""
     if not len(sorted_hashes):

@@ -46,22 +46,28 @@ class Budget:
     limited_by: str | None
 
 
-def plan_budget(config: MixConfig, available: Mapping[str, int], budget_bytes: int) -> Budget:
+def plan_budget(
+    config: MixConfig,
+    available: Mapping[str, int],
+    budget_bytes: int,
+    generated: Sequence[str] = GENERATED,
+) -> Budget:
     """Divide `budget_bytes` so that the estimated tokens have the configured shares.
 
     Args:
         available: bytes at hand of the sources that are not generated; one that is missing or
             empty gets nothing, and the others' shares grow in proportion.
+        generated: the generated sources that take part.
     """
     weights = {
         source: getattr(config, source) * config.bytes_per_token[source]
         for source in SOURCES
-        if getattr(config, source) > 0 and (source in GENERATED or available.get(source, 0) > 0)
+        if getattr(config, source) > 0 and (source in generated or available.get(source, 0) > 0)
     }
     total = sum(weights.values())
     wanted = {source: budget_bytes * weight / total for source, weight in weights.items()}
     scale, limited_by = 1.0, None
-    for source in sorted(set(wanted) - set(GENERATED)):
+    for source in sorted(set(wanted) - set(generated)):
         if available[source] / wanted[source] < scale:
             scale, limited_by = available[source] / wanted[source], source
     return Budget(

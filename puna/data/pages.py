@@ -15,11 +15,10 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from puna.data.document import Document
-from puna.data.extract import html_to_text
+from puna.data.extract import page_text
 
 _CHILD = Path(__file__).with_name("pydoc_child.py")
 # Tests, programs, and modules whose import acts; tkinter.tix repeats all of tkinter.
@@ -31,13 +30,6 @@ _PAGE_TIMEOUT_S = 20.0
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _BUILD = re.compile(r"\[(GCC|Clang|MSC)|\bx86_64\b|\baarch64\b|\(main, |cpython-3\d+-")
-
-
-@dataclass(slots=True)
-class PageErrors:
-    """Names of the modules that gave no page, with the reason."""
-
-    reasons: dict[str, str] = field(default_factory=dict)
 
 
 def standard_modules() -> list[str]:
@@ -77,14 +69,14 @@ def module_group(name: str) -> str:
 
 
 def page_documents(
-    names: Sequence[str], *, workers: int, errors: PageErrors | None = None
+    names: Sequence[str], failures: dict[str, str], *, workers: int
 ) -> Iterator[Document]:
     """Render each module's page and yield it as text, in the order of `names`.
 
     Args:
         names: modules, or `topic:NAME` for a chapter of the language reference.
         workers: rendering processes; the documents are the same for any number.
-        errors: filled with the modules that could not be imported.
+        failures: filled with the modules that gave no page, and why.
     """
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     for name in names:
@@ -95,8 +87,7 @@ def page_documents(
         for lane in lanes:
             rendered, failed = lane.result()
             pages |= rendered
-            if errors is not None:
-                errors.reasons |= failed
+            failures |= failed
     for name in names:
         if text := pages.pop(name, ""):
             yield _document(name, text)
@@ -159,7 +150,7 @@ def _render(
             if header["error"]:
                 failed[name] = header["error"]
             else:
-                texts[name] = clean_page(html_to_text(html))
+                texts[name] = clean_page(page_text(html))
         child.stdin.close()
     return texts, failed
 

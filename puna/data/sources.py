@@ -10,13 +10,13 @@ from puna.data.code import code_documents
 from puna.data.document import Document
 from puna.data.languages import language_document
 from puna.data.maths import maths_document
-from puna.data.pages import PageErrors, page_documents, standard_modules, topics
+from puna.data.pages import page_documents, standard_modules, topics
 from puna.errors import RequestError
 
 
-def found_documents(*, workers: int, errors: PageErrors | None = None) -> Iterator[Document]:
+def found_documents(failures: dict[str, str], *, workers: int) -> Iterator[Document]:
     """Yield the pages of the standard library, then its sources."""
-    yield from page_documents(standard_modules() + topics(), workers=workers, errors=errors)
+    yield from page_documents(standard_modules() + topics(), failures, workers=workers)
     yield from code_documents()
 
 

@@ -28,7 +28,7 @@ _SUBSTANCE_CHARS: Mapping[str, int] = {"general": 16, "code": 40}
 class HeldOutConfig:
     """How much is kept from training."""
 
-    share: float = 0.05  # of the groups
+    share: float = 0.08  # of the groups
     max_bytes: int = 400_000  # of each source; what is beyond it goes nowhere
     generated_documents: int = 100  # of each generated source
 

@@ -6,7 +6,7 @@ documents about the numbers that training never names.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +35,12 @@ def write_heldout(
     config: HeldOutConfig,
     report: CurateReport,
     *,
+    generated: Sequence[str],
     seed: int,
 ) -> None:
     """Write `heldout.jsonl.zst`: the found documents, then the generated ones."""
     with open_writer(folder / "heldout.jsonl.zst") as file:
-        for document in _with_generated(found, config.generated_documents, seed):
+        for document in _with_generated(found, generated, config.generated_documents, seed):
             file.write(to_line(document) + "\n")
             report.heldout[document.source] += 1
             report.heldout_bytes[document.source] += document.bytes
@@ -52,6 +53,7 @@ def write_train(
     mix: MixConfig,
     report: CurateReport,
     *,
+    generated: Sequence[str],
     budget_bytes: int,
     shard_bytes: int,
     seed: int,
@@ -60,7 +62,7 @@ def write_train(
     available: dict[str, int] = {}
     for row in rows:
         available[row.source] = available.get(row.source, 0) + row.size
-    budget = plan_budget(mix, available, budget_bytes)
+    budget = plan_budget(mix, available, budget_bytes, generated)
     report.limited_by = budget.limited_by
     places = sorted(_places(rows, budget.bytes, seed), key=lambda place: place.key)
     with progress(total=len(places), title="writing") as bar, contextlib.ExitStack() as stack:
@@ -80,8 +82,7 @@ def write_train(
             bar.advance(note=document.id)
 
 
-def _places(rows: Sequence[Row], budget: "dict[str, int] | object", seed: int) -> Iterator[_Place]:
-    assert isinstance(budget, dict)
+def _places(rows: Sequence[Row], budget: Mapping[str, int], seed: int) -> Iterator[_Place]:
     for source, size in sorted(budget.items()):
         if source in GENERATED:
             yield from _generated_places(source, size, seed)
@@ -108,8 +109,10 @@ def _fetch(place: _Place, spool: Spool, seed: int) -> Document:
     return next(spool.read([place.index]))
 
 
-def _with_generated(found: Iterable[Document], count: int, seed: int) -> Iterator[Document]:
+def _with_generated(
+    found: Iterable[Document], generated: Sequence[str], count: int, seed: int
+) -> Iterator[Document]:
     yield from found
-    for source in GENERATED:
+    for source in generated:
         for index in range(count):
             yield generated_document(source, index, seed=seed, held_out=True)
