@@ -77,15 +77,16 @@ class Loader:
     def _row(self, position: int) -> tuple[Tensor, Tensor, Tensor]:
         epoch, place = divmod(position, self.windows)
         start = permute(place, self.windows, key=f"{self.seed}/{epoch}") * self.sequence
-        stop = start + self.sequence
-        ids = torch.from_numpy(self.stream.ids(start, stop + 1))
-        documents = torch.from_numpy(self.stream.documents(start, stop + 1))
-        counts = torch.from_numpy(self.stream.mask(start, stop + 1)).bool()
-        if len(ids) == self.sequence:  # the stream ends with this window
-            ids, documents = _repeat_last(ids), _repeat_last(documents + 0)
-            counts = torch.cat((counts, torch.zeros(1, dtype=torch.bool)))
+        stop = min(start + self.sequence + 1, self.stream.tokens)
+        ids, documents, mask = (
+            torch.from_numpy(read(start, stop))
+            for read in (self.stream.ids, self.stream.documents, self.stream.mask)
+        )
+        if len(ids) == self.sequence:  # the stream ends with this window: nothing follows it
+            ids, documents, mask = (torch.cat((x, x[-1:])) for x in (ids, documents, mask))
+            mask[-1] = 0
         # The first token of a document is not predicted from the last of the one before.
-        counts = counts[1:] & (documents[1:] == documents[:-1])
+        counts = mask[1:].bool() & (documents[1:] == documents[:-1])
         targets = torch.where(counts, ids[1:], IGNORED)
         return ids[:-1], targets, documents[:-1] - documents[0]
 
@@ -108,7 +109,3 @@ def permute(place: int, count: int, *, key: str) -> int:
         place = (left << half) | right
         if place < count:
             return place
-
-
-def _repeat_last(values: Tensor) -> Tensor:
-    return torch.cat((values, values[-1:]))

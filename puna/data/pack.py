@@ -1,8 +1,8 @@
 """Documents and dialogs become token shards.
 
 Documents follow one another, each opened by BOS and closed by the end-of-text
-token, and a training row is any window of that stream. Dialogs are never cut: as many as fit make a
-row, the rest of which is padding that nobody sees and nobody predicts.
+token, and a training row is any window of that stream. Rows of dialogs are never cut: as many
+as fit make a row, the rest of which is padding that nobody sees and nobody predicts.
 Source: The Llama 3 Herd of Models, section 3.2 (no attention across documents).
 """
 
@@ -30,7 +30,7 @@ def pack_documents(texts: Iterable[str], tokenizer: Tokenizer, folder: Path) -> 
     return write_shards(itertools.chain([first], pieces), folder, vocab=tokenizer.vocab)
 
 
-def pack_dialogs(
+def pack_rows(
     prompts: Iterable[tuple[Sequence[int], Sequence[int]]],
     tokenizer: Tokenizer,
     folder: Path,
@@ -39,12 +39,21 @@ def pack_dialogs(
 ) -> int:
     """Write (ids, loss mask) pairs as rows of exactly `sequence` tokens; return the tokens.
 
+    For what must be read whole: dialogs, and questions about facts far above.
+
     Raises:
-        ContextError: a dialog is longer than a row.
+        ContextError: one of them is longer than a row.
     """
     pad = tokenizer.pad_id if tokenizer.pad_id is not None else 0
     rows = _rows(prompts, sequence=sequence, pad=pad)
     return write_shards(rows, folder, vocab=tokenizer.vocab, facts={"sequence": sequence})
+
+
+def cut_document(ids: Sequence[int], *, sequence: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Cut a document's tokens into parts that fit a row; every token of them is a target."""
+    for start in range(0, len(ids), sequence):
+        part = list(ids[start : start + sequence])
+        yield part, [1] * len(part)
 
 
 def _rows(
@@ -55,8 +64,8 @@ def _rows(
     for ids, mask in prompts:
         if len(ids) > sequence:
             raise ContextError(
-                f"pack: a dialog of {len(ids)} tokens was given; a row holds {sequence}. Raise "
-                "the sequence length or leave the dialog out."
+                f"pack: {len(ids)} tokens that belong together were given; a row holds {sequence}. "
+                "Raise the sequence length or leave them out."
             )
         row = next((r for r in rows if len(r[0]) + len(ids) <= sequence), None)
         if row is None:

@@ -53,7 +53,7 @@ class Job:
     model: Llama
     loader: Loader
     config: TrainConfig
-    folder: Path  # checkpoints/ is inside
+    folder: Path  # of the checkpoints
     metrics: Path
     identity: str  # hash of the configuration and the inputs; a resume under another is refused
     loss: Loss = lambda model, batch: next_token_loss(model, batch)
@@ -68,10 +68,12 @@ def train(job: Job) -> TrainState:
     """Train until `job.config.steps`; killed at any step, a rerun gives the same weights."""
     config, model = job.config, job.model.train().requires_grad_(True)
     optimizers = Optimizers(model, config.optimizer)
-    checkpoints = Checkpoints(job.folder / "checkpoints", identity=job.identity)
+    checkpoints = Checkpoints(job.folder, identity=job.identity)
     state = checkpoints.restore(model, optimizers) or TrainState()
-    meter = Meter(job.metrics, stage=job.title, resumed_at=state.step)
-    with progress(total=config.steps, title=job.title) as bar:
+    with (
+        Meter(job.metrics, stage=job.title, resumed_at=state.step) as meter,
+        progress(total=config.steps, title=job.title) as bar,
+    ):
         bar.advance(state.step)
         while state.step < config.steps:
             began = time.perf_counter()
@@ -95,7 +97,6 @@ def train(job: Job) -> TrainState:
             bar.advance(1, f"loss {loss:.3f}  {speed:,.0f} tokens/s")
             if state.step % config.save_every == 0 or state.step == config.steps:
                 checkpoints.save(model, optimizers, state)
-    meter.close()
     model.eval().requires_grad_(False)
     return state
 

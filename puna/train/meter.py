@@ -26,8 +26,10 @@ class Meter:
         self._file.write(json.dumps({"stage": self.stage, "step": step, **finite}) + "\n")
         self._file.flush()
 
-    def close(self) -> None:
-        """Close the file."""
+    def __enter__(self) -> "Meter":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
         self._file.close()
 
     def _is_earlier(self, line: str, step: int) -> bool:

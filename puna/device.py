@@ -1,0 +1,153 @@
+"""What this machine can do: devices, number formats, cores, memory, and its measured limits.
+
+Shares of a peak in reports and benchmarks refer to the peak measured here in the same run, never to
+a data sheet.
+"""
+
+import os
+import platform
+import resource
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from puna.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Facts about this machine that explain a measurement."""
+
+    processor: str
+    cores: int  # that this process may use
+    memory_bytes: int
+    features: tuple[str, ...]  # of the processor, those that kernels ask for
+    accelerator: str | None
+    python: str
+    torch: str
+    system: str
+
+    def table(self) -> dict[str, object]:
+        """Return the facts as plain values for JSON."""
+        return asdict(self)
+
+
+def machine() -> Machine:
+    """Look at this machine; nothing is run."""
+    accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return Machine(
+        processor=_processor(),
+        cores=usable_cores(),
+        memory_bytes=memory_limit(),
+        features=cpu_features(),
+        accelerator=accelerator,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        system=f"{platform.system()} {platform.machine()}",
+    )
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_limit() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or its group's."""
+    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    group = Path("/sys/fs/cgroup/memory.max")
+    text = group.read_text().strip() if group.is_file() else "max"
+    return min(limit, int(text)) if text.isdigit() else limit
+
+
+def peak_memory() -> int:
+    """Return the largest resident size so far, in bytes, of this process and its largest child."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return max(own, child) * unit
+
+
+def cpu_features() -> tuple[str, ...]:
+    """Name the instruction sets that decide how fast this processor multiplies."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.is_file() else ""
+    line = next((x for x in text.splitlines() if x.startswith(("flags", "Features"))), "")
+    known = "avx2 fma f16c avx512f avx512_vnni avx512_bf16 amx_bf16 amx_int8 asimd bf16 i8mm"
+    present = set(line.split())
+    return tuple(name for name in known.split() if name in present)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the device called `name`; "auto" takes a GPU where there is one.
+
+    Raises:
+        ConfigError: the name is unknown, or the device is not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"device={name!r}; expected 'auto', 'cpu' or 'cuda'. Use one of these."
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={name!r}: this machine shows no GPU to torch. Use 'cpu'.")
+    return device
+
+
+def pick_dtype(name: str = "auto", device: torch.device | None = None) -> torch.dtype:
+    """Return the number format of products; "auto" takes bfloat16 where the hardware has it.
+
+    A processor without bfloat16 instructions emulates it hundreds of times slower than float32.
+    Raises:
+        ConfigError: the name is unknown.
+    """
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    short = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+    if name == "auto":
+        on_gpu = device is not None and device.type == "cuda"
+        return torch.bfloat16 if on_gpu or has_fast_bfloat16() else torch.float32
+    if short.get(name, name) not in known:
+        raise ConfigError(f"dtype={name!r}; expected 'auto', {', '.join(map(repr, known))}.")
+    return known[short.get(name, name)]
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware."""
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(cpu_features()))
+
+
+def measure_matrix_peak(dtype: torch.dtype = torch.float32, *, size: int = 1024) -> float:
+    """Return the floating-point operations per second of a square product, the best of several."""
+    a = torch.ones(size, size, dtype=dtype)
+    b = torch.ones(size, size, dtype=dtype)
+    return 2 * size**3 / _best_of(lambda: torch.mm(a, b), rounds=7)
+
+
+def measure_read_bandwidth(*, megabytes: int = 256) -> float:
+    """Return the bytes per second of reading memory that no cache holds, the best of several."""
+    x = torch.ones(megabytes * 250_000, dtype=torch.float32)
+    return x.numel() * 4 / _best_of(x.sum, rounds=5)
+
+
+def _best_of(work: object, *, rounds: int) -> float:
+    assert callable(work)
+    work()
+    best = float("inf")
+    for _ in range(rounds):
+        began = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.is_file() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

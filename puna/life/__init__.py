@@ -1,0 +1,1 @@
+"""The whole life of one model: a recipe, a run folder, and the stages in their order."""

@@ -1,0 +1,129 @@
+"""The stages that turn raw pages into tokens: curate, tokenizer, pack."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from puna.chat.format import ChatFormat
+from puna.data.curate import curate
+from puna.data.document import read_split
+from puna.data.pack import cut_document, pack_documents, pack_rows
+from puna.data.recall import recall_documents
+from puna.life.run import Run
+from puna.log import note
+from puna.posttrain.dialogs import dialogs
+from puna.tokenizer.interface import Tokenizer
+from puna.tokenizer.load import load_tokenizer_file
+from puna.tokenizer.save import save_tokenizer
+from puna.tokenizer.train import train_bpe
+
+
+def curate_stage(run: Run) -> dict[str, Any]:
+    """Find, clean and choose documents; keep some from training."""
+    report = curate(run.recipe.curate, run.stage("curate") / "documents", run.pages or None)
+    return {"documents": sum(report.found.values())}
+
+
+def tokenizer_stage(run: Run) -> dict[str, Any]:
+    """Learn the vocabulary from a sample of the training documents."""
+    config = run.recipe.tokenizer
+    texts = _take(training_texts(run), config.sample_bytes)
+    tokenizer = train_bpe(texts, config.vocab)
+    save_tokenizer(tokenizer, run.stage("tokenizer") / "tokenizer")
+    return {"vocab": tokenizer.vocab}
+
+
+def pack_stage(run: Run) -> dict[str, Any]:
+    """Write the tokens of every phase."""
+    tokenizer = load_tokenizer(run)
+    folder = run.stage("pack")
+    counts = {"pretrain": _pack_pretrain(run, tokenizer, folder / "pretrain")}
+    for phase in run.recipe.extend:
+        name = f"extend-{phase.sequence}"
+        counts[name] = _pack_extension(run, tokenizer, folder / name, phase.sequence)
+    if run.recipe.sft is not None:
+        counts["sft"] = _pack_dialogs(run, tokenizer, folder / "sft", run.recipe.sft.sequence)
+    note("pack: " + ", ".join(f"{name} {tokens:,} tokens" for name, tokens in counts.items()))
+    return {"tokens": counts}
+
+
+def load_tokenizer(run: Run) -> Tokenizer:
+    """Return the tokenizer that this run trained."""
+    return load_tokenizer_file(run.stage("tokenizer") / "tokenizer")
+
+
+def training_texts(run: Run) -> Iterator[str]:
+    """Yield the training documents one by one."""
+    return (document.text for document in read_split(documents_folder(run), "train"))
+
+
+def documents_folder(run: Run) -> Path:
+    """Return where curation left its documents."""
+    return run.stage("curate") / "documents"
+
+
+def _pack_pretrain(run: Run, tokenizer: Tokenizer, folder: Path) -> int:
+    """Write the documents and, spread among them, short texts that ask about facts above."""
+    config = run.recipe.recall
+    length = run.recipe.pretrain.sequence - 2  # BOS and EOS stand round every document
+    sizes = (len(tokenizer.encode(text)) for text in training_texts(run))
+    count = round(sum(sizes) * config.share / (length * 0.75))
+    lengths = itertools.cycle((length // 2, length))
+    recalls = (
+        text
+        for size in itertools.islice(lengths, 2)
+        for text in _recalls(run, tokenizer, size, count // 2)
+    )
+    texts = itertools.chain(training_texts(run), recalls)
+    return pack_documents(texts, tokenizer, folder)
+
+
+def _pack_extension(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int) -> int:
+    """Write rows of the new length: texts that ask about facts far above, and documents."""
+    share = run.recipe.recall.extension_share
+    documents = [
+        part
+        for text in training_texts(run)
+        for part in cut_document(tokenizer.encode(text, bos=True, eos=True), sequence=sequence)
+        if len(part[0]) > sequence // 4
+    ]
+    count = max(8, round(len(documents) * share / max(1e-6, 1 - share)))
+    recalls = _recalls(run, tokenizer, sequence - 2, count)
+    rows = (tokenizer.encode(text, bos=True, eos=True) for text in recalls)
+    asked = ((ids, [1] * len(ids)) for ids in rows)
+    return pack_rows(itertools.chain(asked, documents), tokenizer, folder, sequence=sequence)
+
+
+def _recalls(run: Run, tokenizer: Tokenizer, length: int, count: int) -> Iterator[str]:
+    hay = (d.text for d in read_split(documents_folder(run), "train") if d.source == "general")
+    needles = min(24, max(1, length // run.recipe.recall.tokens_per_needle))
+    for document in recall_documents(
+        hay,
+        length=length,
+        count=count,
+        needles=needles,
+        measure=lambda text: len(tokenizer.encode(text)),
+        seed=run.recipe.seed,
+    ):
+        yield document.text
+
+
+def _pack_dialogs(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int) -> int:
+    chat = ChatFormat(tokenizer, dialect="meta")
+    prompts = (
+        chat.render(dialog.messages, tools=dialog.tools or None, reply=False)
+        for dialog in dialogs(run.recipe.dialogs)
+    )
+    pairs = ((prompt.ids, prompt.loss_mask) for prompt in prompts)
+    return pack_rows(pairs, tokenizer, folder, sequence=sequence)
+
+
+def _take(texts: Iterator[str], most_bytes: int) -> Iterator[str]:
+    """Yield texts until `most_bytes` are reached."""
+    size = 0
+    for text in texts:
+        if size > most_bytes:
+            return
+        size += len(text.encode())
+        yield text

@@ -1,0 +1,124 @@
+"""The stages that turn tokens into a model: plan, pretrain, extend, sft."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from puna.checkpoint.huggingface import save_huggingface
+from puna.checkpoint.load import load_model
+from puna.files import write_json
+from puna.life.making_data import load_tokenizer
+from puna.life.plan import make_plan
+from puna.life.run import Run
+from puna.model.config import ModelConfig, RopeScaling
+from puna.model.init import initialise
+from puna.model.llama import Llama
+from puna.train.phase import PhaseConfig, run_phase
+
+DATA_STAGES = ("curate", "tokenizer", "pack")
+
+
+def plan_stage(run: Run) -> dict[str, Any]:
+    """Decide the steps of every phase."""
+    spent = sum((run.ledger.manifest(name) or {"seconds": 0})["seconds"] for name in DATA_STAGES)
+    tokens = {name: run.stage("pack") / name for name, _ in run.recipe.phases()}
+    plan = make_plan(run.recipe, first_shape(run), tokens, spent_s=spent)
+    write_json(run.stage("plan") / "plan.json", plan)
+    return {"steps": plan["steps"]}
+
+
+def pretrain_stage(run: Run) -> dict[str, Any]:
+    """Train the base model from fresh weights at the first context length."""
+    model = Llama(first_shape(run))
+    initialise(model, seed=run.recipe.seed)
+    facts = _train(run, "pretrain", "pretrain", model, run.recipe.pretrain)
+    _save(run, model, run.stage("pretrain") / "model")
+    return {"parameters": model.config.parameters, "phases": {"pretrain": facts}}
+
+
+def extend_stage(run: Run) -> dict[str, Any]:
+    """Lengthen the context in increments, with RoPE's low frequencies slowed from the first on.
+
+    Source: The Llama 3 Herd of Models, section 3.4.2.
+    """
+    recipe = run.recipe
+    scaling = RopeScaling(factor=recipe.rope_factor, original_context=recipe.pretrain.sequence)
+    base = load_model(run.stage("pretrain") / "model")
+    weights = base.state_dict()
+    facts: dict[str, Any] = {}
+    model = base
+    for phase in recipe.extend:
+        shape = replace(base.config, context=phase.sequence, rope_scaling=scaling)
+        model = Llama(shape)
+        model.load_state_dict(weights)
+        name = f"extend-{phase.sequence}"
+        facts[name] = _train(run, "extend", name, model, phase)
+        weights = model.state_dict()
+    _save(run, model, run.stage("extend") / "model")
+    return {"context": model.config.context, "phases": facts}
+
+
+def sft_stage(run: Run) -> dict[str, Any]:
+    """Fine-tune the base model on dialogs; only the assistant's words are targets.
+
+    Source: The Llama 3 Herd of Models, section 4.1.3.
+    """
+    assert run.recipe.sft is not None
+    model = load_model(base_folder(run))
+    facts = _train(run, "sft", "sft", model, run.recipe.sft)
+    _save(run, model, run.stage("sft") / "model")
+    return {"phases": {"sft": facts}}
+
+
+def first_shape(run: Run) -> ModelConfig:
+    """Return the shape of the model before its context is extended."""
+    vocab = load_tokenizer(run).vocab
+    return run.recipe.shape.model_config(vocab=vocab, context=run.recipe.pretrain.sequence)
+
+
+def base_folder(run: Run) -> Path:
+    """Return the base model with the longest context."""
+    return run.stage("extend" if run.recipe.extend else "pretrain") / "model"
+
+
+def final_folder(run: Run) -> Path:
+    """Return the model that the whole life leads to."""
+    return run.stage("sft") / "model" if run.recipe.sft is not None else base_folder(run)
+
+
+def _train(run: Run, stage: str, name: str, model: Llama, phase: PhaseConfig) -> dict[str, Any]:
+    """Run one phase in the folder of its stage and return what it took."""
+    plan = run.plan()
+    config = phase.for_steps(plan["steps"][name]).train_config(
+        seed=run.recipe.seed, dtype=plan["dtype"]
+    )
+    began = time.perf_counter()
+    reads = {upstream: run.ledger.outputs_hash(upstream) for upstream in ("pack", "pretrain")}
+    if stage == "sft":
+        reads["extend"] = run.ledger.outputs_hash("extend")
+    state = run_phase(
+        name,
+        model,
+        config,
+        tokens=run.stage("pack") / name,
+        folder=run.stage(stage) / "checkpoints" / name,
+        metrics=run.metrics,
+        inputs=reads,
+    )
+    flops = 3 * model.config.forward_flops_per_token(config.sequence / 2)
+    return {
+        "steps": state.step,
+        "tokens": state.tokens,
+        "target_tokens": state.targets,
+        "train_s": state.seconds,
+        "tokens_per_s": state.tokens / state.seconds if state.seconds else None,
+        "flops_per_token": flops,
+        "last_call_s": time.perf_counter() - began,
+    }
+
+
+def _save(run: Run, model: Llama, folder: Path) -> None:
+    """Write the weights in float32 with the tokenizer beside them."""
+    tokenizer = load_tokenizer(run)
+    save_huggingface(model, model.config, folder, tokenizer=tokenizer)
