@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from puna.chat.messages import Message, Usage, to_openai
-from puna.errors import ContextError
+from puna.errors import ContextError, RequestError
 from puna.files import write_json
 from puna.llm import LLM, Options
 from puna.tools.loop import Called, Finished, Returned, run_tools
@@ -87,12 +87,17 @@ class Conversation:
         A message for which there is no room is taken back, so that the conversation stays usable.
         """
         before = list(self.turns)
-        self.turns.append(Message(role="user", content=text))
         try:
+            self.turns.append(Message(role="user", content=text))
             self._exchange()
         except ContextError as error:
             self.turns = before
             self.screen.note(f"{error} Type /reset to begin anew.")
+        except (
+            RequestError
+        ) as error:  # the format has no place for it: the person may put it otherwise
+            self.turns = before
+            self.screen.note(str(error))
         except KeyboardInterrupt:  # while a tool was running
             self.turns = before
             self.screen.note("(stopped; the message is taken back)")
@@ -154,6 +159,6 @@ class Conversation:
         path = Path(name).expanduser()
         try:
             write_json(path, [to_openai(message) for message in self.messages])
-        except OSError as error:
+        except (OSError, RequestError) as error:
             return f"{path} was not written: {error}"
         return f"{len(self.messages)} messages are written to {path}."

@@ -157,6 +157,13 @@ def test_a_full_context_is_said_with_counts_and_nothing_is_cut() -> None:
     assert said(talk) == [("user", "Hi"), ("assistant", "A"), ("user", "ok"), ("assistant", "B")]
 
 
+def test_what_the_format_refuses_is_said_and_the_chat_goes_on() -> None:
+    talk, screen = talk_with(scripted(ids_of("A", EOT)))
+    hear(talk, "half a pair: \ud83e", "Hi")
+    assert "surrogate" in screen.notes[0]
+    assert said(talk) == [("user", "Hi"), ("assistant", "A")]
+
+
 def test_an_answer_that_the_context_cuts_off_says_so() -> None:
     talk, screen = talk_with(scripted(ids_of("word " * 100), context=60))
     hear(talk, "Hi")

@@ -28,6 +28,21 @@ def test_top_p_matches_transformers(p: float) -> None:
     )
 
 
+@pytest.mark.parametrize("p", [0.3, 0.9, 0.999])
+def test_top_p_of_a_large_flat_vocabulary_matches_transformers(p: float) -> None:
+    """Flat rows need more candidates than are put in order at first, peaked rows fewer."""
+    logits = logits_of(vocab=5000) * torch.tensor([[0.01], [0.3], [2.0]])
+    torch.testing.assert_close(
+        sampling.keep_top_p(logits, p), TopPLogitsWarper(top_p=p)(None, logits)
+    )
+
+
+def test_top_p_keeps_the_lowest_ids_of_a_tie_at_its_edge() -> None:
+    """Eight equal tokens: before the fifth stands 0.5, before the sixth 0.625."""
+    kept = sampling.keep_top_p(torch.zeros(1, 8), 0.6).isfinite()
+    assert kept.tolist() == [[True] * 5 + [False] * 3]
+
+
 @pytest.mark.parametrize("k", [1, 2, 50, 1000])
 def test_top_k_matches_transformers(k: int) -> None:
     logits = logits_of()
