@@ -36,7 +36,7 @@ _GGUF_KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "
 
 # The largest relative error of writing one weight: half a unit in the last place; for Q8_0 half a
 # step of 127 to each side of zero.
-_ROUNDING = {"F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-9, "Q8_0": 1 / 254}
+_ROUNDING = {"F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8, "Q8_0": 1 / 254}
 
 _PROBE_ROWS, _PROBE_TOKENS, _PROBE_SEED = 2, 32, 0
 

@@ -251,7 +251,10 @@ def _write_weights(
 
     def flush() -> None:
         shards.append(list(pending))
-        save_file(pending, folder / f"part-{len(shards)}", metadata={"format": "pt"})
+        try:
+            save_file(pending, folder / f"part-{len(shards)}", metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(f"{folder}: the weights cannot be written ({error}).") from error
         pending.clear()
 
     for place in places_of(config, "huggingface"):

@@ -6,6 +6,7 @@ and nothing else, and mapped into memory; a file that asks for more is refused, 
 
 import pickle
 import struct
+import warnings
 from pathlib import Path
 from typing import Protocol
 
@@ -100,7 +101,9 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
         FormatError: it is damaged, holds anything but tensors, or would run code.
     """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what is loaded is checked
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise FormatError(
             f"{path}: this pickle asks for more than plain tensors, and a pickle can run code; it "
