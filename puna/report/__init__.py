@@ -1,0 +1,1 @@
+"""A run folder, told on one self-contained page."""
