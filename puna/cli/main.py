@@ -21,11 +21,20 @@ from puna.log import show
 
 # verb: (module:function, its line in the list of commands)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "raise": ("puna.cli.stages:raise_", "Raise a model: raw pages become an assistant."),
     "chat": ("puna.cli.chat:chat", "Talk with a model in the terminal."),
     "generate": ("puna.cli.generate:generate", "Continue a text, or answer a prompt."),
     "tokenize": ("puna.cli.tokenize:tokenize", "Show the ids of a text and their pieces."),
     "inspect": ("puna.cli.inspect:inspect", "Show a model's shape, memory and formats."),
     "convert": ("puna.cli.convert:convert", "Write a model in another format."),
+    "curate": ("puna.cli.stages:curate", "Turn raw pages into clean documents."),
+    "tokenizer": ("puna.cli.stages:tokenizer", "Train a tokenizer on them."),
+    "pack": ("puna.cli.stages:pack", "Turn documents and dialogs into tokens."),
+    "pretrain": ("puna.cli.stages:pretrain", "Train the base model."),
+    "extend": ("puna.cli.stages:extend", "Lengthen its context."),
+    "sft": ("puna.cli.stages:sft", "Fine-tune it on dialogs."),
+    "eval": ("puna.cli.stages:eval_", "Evaluate a run on what its training never saw."),
+    "report": ("puna.cli.stages:report", "Write the report card of a run."),
 }
 
 HELP = "The whole Llama 3.1 system: raise models from raw pages, run released ones, convert them."

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from puna.chat.messages import Message
 from puna.checkpoint.load import load_model
 from puna.data.document import read_split
 from puna.files import write_json
@@ -10,10 +11,11 @@ from puna.life.judge import Judged, judge
 from puna.life.making_data import documents_folder, load_tokenizer
 from puna.life.making_model import base_folder, final_folder
 from puna.life.run import Run
-from puna.llm import load
+from puna.llm import LLM, load
 from puna.posttrain.dialogs import SYSTEM
 from puna.report.page import write_report
 from puna.tools.calculator import calculate
+from puna.tools.loop import Called, Finished, Returned, run_tools
 
 CONVERSATION = (
     "Hello!",
@@ -56,12 +58,31 @@ def eval_stage(run: Run) -> dict[str, Any]:
 
 def converse(run: Run) -> list[dict[str, Any]]:
     """Hold the sample conversation with the finished assistant; greedy, tools running."""
-    llm = load(str(final_folder(run)))
+    llm = load(run.folder)
     return [{"question": question, **_exchange(llm, question)} for question in CONVERSATION]
 
 
-def _exchange(llm: Any, question: str) -> dict[str, Any]:
-    return {"answer": llm.chat([{"role": "user", "content": question}], temperature=0.0).content}
+def _exchange(llm: LLM, question: str) -> dict[str, Any]:
+    """Ask one question; return the answer and the calls and results on the way."""
+    steps: list[str] = []
+    answer = ""
+    messages = [Message(role="system", content=SYSTEM), Message(role="user", content=question)]
+
+    def reply(dialog: Sequence[Message]) -> Message:
+        shown = [tool.declaration for tool in llm.style.tools]
+        return llm.chat(dialog, shown, temperature=0.0, max_tokens=96)
+
+    for event in run_tools(reply, messages, llm.style.tools, max_steps=3):
+        match event:
+            case Called(call=call):
+                steps.append(f"{call.name}({call.arguments.get('query', '')})")
+            case Returned(result=text):
+                steps.append(f"= {text}")
+            case Finished(answer=message):
+                answer = message.content
+            case _:
+                pass
+    return {"steps": steps, "answer": answer}
 
 
 def report_stage(run: Run) -> dict[str, Any]:

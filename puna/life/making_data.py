@@ -89,9 +89,10 @@ def _pack_extension(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int)
         if len(part[0]) > sequence // 4
     ]
     count = max(8, round(len(documents) * share / max(1e-6, 1 - share)))
-    recalls = _recalls(run, tokenizer, sequence - 2, count)
+    # Joined sentences may take a few tokens more than apart; what is generated too long is passed.
+    recalls = _recalls(run, tokenizer, sequence - 2 - sequence // 32, count)
     rows = (tokenizer.encode(text, bos=True, eos=True) for text in recalls)
-    asked = ((ids, [1] * len(ids)) for ids in rows)
+    asked = ((ids, [1] * len(ids)) for ids in rows if len(ids) <= sequence)
     return pack_rows(itertools.chain(asked, documents), tokenizer, folder, sequence=sequence)
 
 

@@ -1,13 +1,15 @@
 """The stages that turn tokens into a model: plan, pretrain, extend, sft."""
 
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import puna.chat as chat_room
 from puna.checkpoint.huggingface import save_huggingface
 from puna.checkpoint.load import load_model
-from puna.files import write_json
+from puna.files import atomic_folder, write_json
 from puna.life.making_data import load_tokenizer
 from puna.life.plan import make_plan
 from puna.life.run import Run
@@ -67,7 +69,8 @@ def sft_stage(run: Run) -> dict[str, Any]:
     assert run.recipe.sft is not None
     model = load_model(base_folder(run))
     facts = _train(run, "sft", "sft", model, run.recipe.sft)
-    _save(run, model, run.stage("sft") / "model")
+    template = (Path(chat_room.__file__).parent / "meta.jinja").read_text()
+    _save(run, model, run.stage("sft") / "model", chat_template=template)
     return {"phases": {"sft": facts}}
 
 
@@ -118,7 +121,11 @@ def _train(run: Run, stage: str, name: str, model: Llama, phase: PhaseConfig) ->
     }
 
 
-def _save(run: Run, model: Llama, folder: Path) -> None:
-    """Write the weights in float32 with the tokenizer beside them."""
+def _save(run: Run, model: Llama, folder: Path, *, chat_template: str | None = None) -> None:
+    """Write the weights in float32 with the tokenizer, and make them the model of the run."""
     tokenizer = load_tokenizer(run)
-    save_huggingface(model, model.config, folder, tokenizer=tokenizer)
+    save_huggingface(model, model.config, folder, tokenizer=tokenizer, chat_template=chat_template)
+    with atomic_folder(run.folder / "model") as partial:
+        for file in folder.iterdir():
+            if file.is_file():
+                shutil.copy2(file, partial / file.name)

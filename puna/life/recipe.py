@@ -92,6 +92,11 @@ class Recipe:
                 f"recipe: the context grows as {lengths}; each increment must be longer than the "
                 "one before."
             )
+        if self.sft is not None and self.sft.sequence > lengths[-1]:
+            raise ConfigError(
+                f"recipe: sft.sequence={self.sft.sequence} is longer than the context "
+                f"{lengths[-1]} that the model has by then."
+            )
         unplanned = [name for name, phase in self.phases() if not phase.steps]
         if unplanned and self.minutes <= 0:
             raise ConfigError(

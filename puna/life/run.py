@@ -10,7 +10,7 @@ from typing import Any
 
 from puna.config import dump_toml, read_toml, to_table
 from puna.errors import StateError
-from puna.files import write_text
+from puna.files import write_json, write_text
 from puna.life.recipe import Recipe
 from puna.life.stage import Ledger
 
@@ -75,4 +75,6 @@ def open_run(recipe: Recipe, folder: Path, pages: Sequence[Path] = ()) -> Iterat
                 "choose another folder with --run."
             ) from error
         write_text(config, dump_toml(to_table(recipe)))
-        yield Run(recipe=recipe, folder=folder, pages=tuple(path.resolve() for path in pages))
+        given = tuple(path.resolve() for path in pages)
+        write_json(folder / "pages.json", [str(path) for path in given])
+        yield Run(recipe=recipe, folder=folder, pages=given)
