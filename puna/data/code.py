@@ -6,7 +6,7 @@ package, so the held-out split never puts a page on one side and its source on t
 
 import sysconfig
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from puna.data.document import Document
@@ -17,15 +17,16 @@ from puna.data.pages import module_group
 _SKIPPED_PARTS = frozenset(
     ["test", "tests", "idle_test", "testcases", "idlelib", "pydoc_data", "__pycache__"]
 )
-_SKIPPED_PACKAGES = frozenset({"encodings", "site-packages", "lib2to3.tests"})
+_SKIPPED_PACKAGES = frozenset({"encodings"})
 
 
 def code_documents(root: Path | None = None) -> Iterator[Document]:
     """Yield every source file of the standard library, in the order of module names."""
     root = root or Path(sysconfig.get_paths()["stdlib"])
-    for path in sorted(root.rglob("*.py")):
+    paths = [path for entry in root.iterdir() for path in _sources(entry)]
+    for path in sorted(paths):
         parts = path.relative_to(root).with_suffix("").parts
-        if parts[0] in _SKIPPED_PACKAGES or not _SKIPPED_PARTS.isdisjoint(parts):
+        if not _SKIPPED_PARTS.isdisjoint(parts):
             continue
         if parts[0].startswith("_sysconfigdata"):  # how this interpreter was built
             continue
@@ -38,6 +39,15 @@ def code_documents(root: Path | None = None) -> Iterator[Document]:
                 source="code",
                 metadata={"group": module_group(name)},
             )
+
+
+def _sources(entry: Path) -> Iterable[Path]:
+    """The source files of a module or package that lies in the library's folder."""
+    if entry.suffix == ".py":
+        return [entry]
+    if entry.is_dir() and entry.name.isidentifier() and entry.name not in _SKIPPED_PACKAGES:
+        return entry.rglob("*.py")
+    return []
 
 
 def read_source(path: Path) -> str | None:

@@ -37,6 +37,7 @@ class CurateConfig:
     budget_bytes: int = 16_000_000  # of training text, all sources together
     shard_bytes: int = 64_000_000
     seed: int = 0
+    packages: tuple[str, ...] = ()  # of the standard library; (): all, and the language reference
     # Generated sources that join the user's own pages; the seed set always has both.
     with_pages: tuple[str, ...] = ("maths",)
     workers: int | None = None  # processes; None: one for each core
@@ -75,7 +76,7 @@ def curate(
     with atomic_folder(out_folder) as folder, contextlib.ExitStack() as stack:
         raw = stack.enter_context(Spool(folder / "raw.partial"))
         clean = stack.enter_context(Spool(folder / "clean.partial"))
-        rows = _gather(_documents(pages, workers, report), raw, report)
+        rows = _gather(_documents(config, pages, workers, report), raw, report)
         rows = drop_old_captures(raw, rows, report)
         rows = drop_near_duplicates(raw, rows, config.minhash, report, workers=workers)
         rows = clean_documents(
@@ -117,12 +118,12 @@ def curate(
 
 
 def _documents(
-    pages: Sequence[Path] | None, workers: int, report: CurateReport
+    config: CurateConfig, pages: Sequence[Path] | None, workers: int, report: CurateReport
 ) -> Iterator[Document]:
     """Yield the user's documents, or those of this machine."""
     failures: dict[str, str] = {}
     if pages is None:
-        yield from found_documents(failures, workers=workers)
+        yield from found_documents(failures, workers=workers, packages=config.packages)
     else:
         yield from read_pages(pages, failures, workers=workers)
     report.unreadable |= dict(sorted(failures.items()))

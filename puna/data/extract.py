@@ -12,8 +12,8 @@ from typing import Any
 
 from puna.errors import ExtraError
 
-_CELLS = re.compile(r"[ \xa0]*\t[ \t\xa0]*")
-_BLANK = re.compile(r"\n(?:[ \t\xa0]*\n){2,}")
+_CELLS = re.compile(r" *\t[ \t]*")
+_BLANK = re.compile(r"\n(?:[ \t]*\n){2,}")
 _SPACES = re.compile(r"[ \t\r\n\xa0]+")
 _BREAK = "\u2028"  # a line break inside a block, while its spaces are tidied
 
@@ -24,7 +24,7 @@ def page_text(html: str) -> str:
         from resiliparse.extract.html2text import extract_plain_text
     except ImportError as error:
         raise _missing() from error
-    text = extract_plain_text(html, list_bullets=False)
+    text = extract_plain_text(html, list_bullets=False).replace("\xa0", " ")
     lines = (
         _CELLS.sub("\t", line).strip("\t ") if "\t" in line else line.rstrip()
         for line in text.splitlines()
@@ -103,7 +103,7 @@ def _inline_text(text: str | None) -> str:
 
 def _finish(text: str) -> str:
     """Trim a text and leave at most one blank line between its blocks."""
-    text = _BLANK.sub("\n\n", text).strip("\n \t\xa0")
+    text = _BLANK.sub("\n\n", text).strip("\n \t")
     return text + "\n" if text else ""
 
 

@@ -7,6 +7,7 @@ and keeps its shares; nothing is repeated.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -71,7 +72,8 @@ def plan_budget(
         if available[source] / wanted[source] < scale:
             scale, limited_by = available[source] / wanted[source], source
     return Budget(
-        bytes={source: int(size * scale) for source, size in wanted.items()},
+        # Rounded up, so that a source that is taken whole keeps its last document.
+        bytes={source: math.ceil(size * scale) for source, size in wanted.items()},
         limited_by=limited_by,
     )
 

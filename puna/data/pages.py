@@ -19,6 +19,7 @@ from pathlib import Path
 
 from puna.data.document import Document
 from puna.data.extract import page_text
+from puna.errors import StateError
 
 _CHILD = Path(__file__).with_name("pydoc_child.py")
 # Tests, programs, and modules whose import acts; tkinter.tix repeats all of tkinter.
@@ -28,6 +29,8 @@ _SKIPPED = frozenset(
 _SKIPPED_PARTS = frozenset({"test", "tests", "idle_test", "__main__", "__pycache__"})
 _PAGE_TIMEOUT_S = 20.0
 
+# pydoc escapes the defaults of a signature twice.
+_ESCAPED = re.compile(r"=&lt;([^&\n]*)&gt;")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _BUILD = re.compile(r"\[(GCC|Clang|MSC)|\bx86_64\b|\baarch64\b|\(main, |cpython-3\d+-")
 
@@ -38,9 +41,9 @@ def standard_modules() -> list[str]:
         name for name in sys.stdlib_module_names if not name.startswith("_") or name == "__future__"
     }
     root = Path(sysconfig.get_paths()["stdlib"])
-    for path in root.rglob("*.py"):
+    for path in [path for name in names for path in (root / name).rglob("*.py")]:
         parts = path.relative_to(root).with_suffix("").parts
-        if parts[0] in names and not any(part.startswith("_") for part in parts[1:-1]):
+        if not any(part.startswith("_") for part in parts[1:-1]):
             names.add(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     return sorted(
         name
@@ -96,6 +99,7 @@ def page_documents(
 def clean_page(text: str) -> str:
     """Remove what depends on this machine or this process."""
     machine = _machine_paths()
+    text = _ESCAPED.sub(r"=<\1>", text)
     lines = [
         line
         for line in _ADDRESS.sub("", text).splitlines()
@@ -145,7 +149,13 @@ def _render(
             request = json.dumps({"name": name, "timeout_s": _PAGE_TIMEOUT_S})
             child.stdin.write(request.encode() + b"\n")
             child.stdin.flush()
-            header = json.loads(child.stdout.readline())
+            answer = child.stdout.readline()
+            if not answer:
+                raise StateError(
+                    f"pydoc pages: the rendering process ended at '{name}'; it should answer "
+                    "every request. Check that `python -m pydoc json` works on this machine."
+                )
+            header = json.loads(answer)
             html = child.stdout.read(header["bytes"]).decode()
             if header["error"]:
                 failed[name] = header["error"]
