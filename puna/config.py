@@ -37,34 +37,25 @@ def from_table(cls: type[Config], table: Mapping[str, Any], *, where: str) -> Co
     Raises:
         ConfigError: a key is unknown or missing, or a value has the wrong type.
     """
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    refuse_unknown_keys(table, fields, where=where)
-    missing = [
-        name
-        for name, f in fields.items()
-        if name not in table
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"{where}: '{missing[0]}' is missing; it has no default. Add it.")
-    values = {
-        name: _value(hints[name], value, where=f"{where}.{name}") for name, value in table.items()
-    }
-    try:
-        return cls(**values)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+    return _build(cls, table, where, ())
 
 
 def to_table(config: Any) -> dict[str, Any]:
-    """Turn a dataclass tree into nested plain values; `None` is left out, as TOML has no null."""
+    """Turn a dataclass tree into nested plain values; `None` is left out, as TOML has no null.
+
+    Raises:
+        ConfigError: leaving a `None` out would bring back a default that is not `None`.
+    """
     table: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value is not None:
             table[field.name] = _plain(value)
+        elif field.default not in (None, dataclasses.MISSING):
+            raise ConfigError(
+                f"{type(config).__name__}.{field.name}: it is off (None) and its default is "
+                f"{field.default!r}; a table has no word for that. Let None be the default."
+            )
     return table
 
 
@@ -95,19 +86,17 @@ def override(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, An
         key, equals, raw = text.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {text}: expected key=value, for example optim.peak_lr=3e-4.")
-        try:
-            value = tomllib.loads(f"value = {raw}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = raw  # an unquoted string
         *parents, last = key.strip().split(".")
         level = result
         for parent in parents:
             inner = level.get(parent, {})
             if not isinstance(inner, Mapping):
-                raise ConfigError(f"--set {text}: '{parent}' is a value, not a table.")
+                raise ConfigError(
+                    f"--set {text}: '{parent}' is a value, not a table. Set it as a whole."
+                )
             level[parent] = dict(inner)
             level = level[parent]
-        level[last] = value
+        level[last] = _typed(raw)
     return result
 
 
@@ -116,6 +105,15 @@ def dump_toml(table: Mapping[str, Any]) -> str:
     import tomli_w
 
     return tomli_w.dumps(table)
+
+
+def _typed(raw: str) -> Any:
+    """Read the value of an override as TOML; what is none is an unquoted string."""
+    try:
+        table = tomllib.loads(f"value = {raw}")
+    except tomllib.TOMLDecodeError:
+        return raw
+    return table["value"] if len(table) == 1 else raw
 
 
 def _plain(value: Any) -> Any:
@@ -128,44 +126,91 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _value(hint: Any, value: Any, *, where: str) -> Any:
+Keys = tuple[str, ...]  # from the root of the table to the value at hand
+
+
+def _build(cls: type[Config], table: Mapping[str, Any], where: str, keys: Keys) -> Config:
+    place = f"{where} [{'.'.join(keys)}]" if keys else where
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    refuse_unknown_keys(table, fields, where=place)
+    for name, field in fields.items():
+        unset = (field.default, field.default_factory)
+        if name not in table and unset == (dataclasses.MISSING, dataclasses.MISSING):
+            raise ConfigError(f"{place}: '{name}' is missing; it has no default. Add it.")
+    values = {name: _value(hints[name], table[name], where, (*keys, name)) for name in table}
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
+
+
+def _value(hint: Any, value: Any, where: str, keys: Keys) -> Any:
     """Check `value` against a type hint and convert it: tables to dataclasses, lists to tuples."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        choices = [a for a in args if a is not type(None)]
-        return _value(choices[0], value, where=where) if len(choices) == 1 else value
+        return _choice(args, value, where, keys)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: got {value!r}; a table is expected.")
-        return from_table(hint, value, where=where)
+            raise _refused(value, "a table", where, keys)
+        return _build(hint, value, where, keys)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where}: got {value!r}; a list is expected.")
+            raise _refused(value, "a list", where, keys)
         inner = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
         if len(inner) != len(value):
-            raise ConfigError(f"{where}: got {len(value)} values; {len(inner)} are expected.")
-        return tuple(_value(h, v, where=where) for h, v in zip(inner, value, strict=True))
-    if origin in (dict, Mapping) or origin is typing.get_origin(Mapping[str, int]):
+            raise _refused(value, f"a list of {len(inner)} values", where, keys)
+        numbered = enumerate(zip(inner, value, strict=True))
+        return tuple(_value(h, v, where, (*keys, str(i))) for i, (h, v) in numbered)
+    if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: got {value!r}; a table is expected.")
-        return {k: _value(args[1], v, where=f"{where}.{k}") for k, v in value.items()}
+            raise _refused(value, "a table", where, keys)
+        return {k: _value(args[1], v, where, (*keys, str(k))) for k, v in value.items()}
     if origin is typing.Literal:
-        if value not in args:
-            raise ConfigError(
-                f"{where}: got {value!r}; expected one of {', '.join(map(str, args))}."
-            )
+        for choice in args:
+            if type(value) is type(choice) and value == choice:
+                return choice
+        raise _refused(value, f"one of {', '.join(map(repr, args))}", where, keys)
+    return _scalar(hint, value, where, keys)
+
+
+def _choice(hints: tuple[Any, ...], value: Any, where: str, keys: Keys) -> Any:
+    """Take the first of several types that the value has; its own type goes first."""
+    if value is None and type(None) in hints:
+        return None
+    choices = [hint for hint in hints if hint is not type(None)]
+    if type(value) in choices:
         return value
-    return _scalar(hint, value, where=where)
+    for hint in choices[:-1]:
+        try:
+            return _value(hint, value, where, keys)
+        except ConfigError:
+            continue
+    return _value(choices[-1], value, where, keys)
 
 
-def _scalar(hint: Any, value: Any, *, where: str) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is Path and isinstance(value, str):
+def _scalar(hint: Any, value: Any, where: str, keys: Keys) -> Any:
+    if hint is Any:
+        return value
+    if hint is Path and isinstance(value, str | Path):
         return Path(value)
-    if hint is Any or (isinstance(hint, type) and type(value) is hint):
+    if hint is float and type(value) in (int, float) and value == value:  # NaN is not itself
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
         return value
-    name = getattr(hint, "__name__", str(hint))
-    raise ConfigError(f"{where}: got {value!r}; a value of type {name} is expected.")
+    if hint in _NOUNS:
+        raise _refused(value, _NOUNS[hint], where, keys)
+    raise TypeError(f"{where}: a config cannot hold a field of type {hint}; see puna.config.")
+
+
+_NOUNS: Mapping[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text in quotes",
+    bool: "true or false",
+    Path: "a path in quotes",
+}
+
+
+def _refused(value: Any, expected: str, where: str, keys: Keys) -> ConfigError:
+    return ConfigError(f"{where}: {'.'.join(keys)} = {value!r}; expected {expected}.")

@@ -4,10 +4,12 @@ Shares of a peak in reports and benchmarks refer to the peak measured here in th
 a data sheet.
 """
 
+import math
 import os
 import platform
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,17 +51,58 @@ def machine() -> Machine:
     )
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cores(root: Path = Path("/")) -> int:
+    """Return how many cores this process may keep busy: those it may run on, or its group's share.
+
+    Args:
+        root: where `proc` and `sys` lie.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    shares = [cores or 1]
+    for text in _group_files(root, "cpu", "cpu.max"):
+        quota, _, period = text.partition(" ")
+        if quota.isdigit() and period.isdigit():
+            shares.append(math.ceil(int(quota) / int(period)))
+    quotas = _group_files(root, "cpu", "cpu.cfs_quota_us")
+    periods = _group_files(root, "cpu", "cpu.cfs_period_us")
+    for quota, period in zip(quotas, periods, strict=False):
+        if quota.isdigit() and period.isdigit():  # no limit is -1
+            shares.append(math.ceil(int(quota) / int(period)))
+    return max(1, min(shares))
 
 
-def memory_limit() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or its group's."""
-    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    group = Path("/sys/fs/cgroup/memory.max")
-    text = group.read_text().strip() if group.is_file() else "max"
-    return min(limit, int(text)) if text.isdigit() else limit
+def memory_limit(root: Path = Path("/")) -> int:
+    """Return the bytes of memory that this process may use: the machine's, or its group's.
+
+    Args:
+        root: where `proc` and `sys` lie.
+    """
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        limits += [int(text) for text in _group_files(root, "memory", name) if text.isdigit()]
+    return min(limits)
+
+
+def _group_files(root: Path, controller: str, name: str) -> list[str]:
+    """Read one file of this process's control group and of every group above it.
+
+    Version 1 keeps a tree for each controller, version 2 one tree for all; inside a container the
+    own group may be shown as the root. Source: cgroups(7).
+    """
+    table = root / "proc/self/cgroup"
+    texts: list[str] = []
+    for line in table.read_text().splitlines() if table.is_file() else ():
+        _, controllers, group = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / controllers
+        folder = top / group.lstrip("/")
+        for level in (folder, *folder.parents):
+            if (level / name).is_file():
+                texts.append((level / name).read_text().strip())
+            if level == top:
+                break
+    return texts
 
 
 def peak_memory() -> int:
@@ -88,21 +131,22 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (":" in name and not number.isdecimal()):
         raise ConfigError(
-            f"device={name!r}; expected 'auto', 'cpu' or 'cuda'. Use one of these."
-        ) from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={name!r}: this machine shows no GPU to torch. Use 'cpu'.")
-    return device
+            f"device={name!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:0'. Use one of these."
+        )
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and int(number or 0) >= seen:
+        have = f"torch sees {seen} GPUs" if seen else "torch sees no GPU"
+        raise ConfigError(f"device={name!r}: {have} on this machine. Use 'auto' or 'cpu'.")
+    return torch.device(name)
 
 
 def pick_dtype(name: str = "auto", device: torch.device | None = None) -> torch.dtype:
     """Return the number format of products; "auto" takes bfloat16 where the hardware has it.
 
-    A processor without bfloat16 instructions emulates it hundreds of times slower than float32.
+    Without the instructions it is emulated, tens of times slower than float32.
     Raises:
         ConfigError: the name is unknown.
     """
@@ -110,9 +154,12 @@ def pick_dtype(name: str = "auto", device: torch.device | None = None) -> torch.
     short = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
     if name == "auto":
         on_gpu = device is not None and device.type == "cuda"
-        return torch.bfloat16 if on_gpu or has_fast_bfloat16() else torch.float32
+        fast = torch.cuda.is_bf16_supported(False) if on_gpu else has_fast_bfloat16()
+        return torch.bfloat16 if fast else torch.float32
     if short.get(name, name) not in known:
-        raise ConfigError(f"dtype={name!r}; expected 'auto', {', '.join(map(repr, known))}.")
+        raise ConfigError(
+            f"dtype={name!r}; expected 'auto', {', '.join(map(repr, known))}. Use one of these."
+        )
     return known[short.get(name, name)]
 
 
@@ -134,15 +181,15 @@ def measure_read_bandwidth(*, megabytes: int = 256) -> float:
     return x.numel() * 4 / _best_of(x.sum, rounds=5)
 
 
-def _best_of(work: object, *, rounds: int) -> float:
-    assert callable(work)
+def _best_of(work: Callable[[], object], *, rounds: int, limit_s: float = 1.0) -> float:
+    """Return the shortest time of several rounds, in seconds; fewer where the limit is reached."""
     work()
-    best = float("inf")
-    for _ in range(rounds):
+    times: list[float] = []
+    while len(times) < rounds and sum(times) < limit_s:
         began = time.perf_counter()
         work()
-        best = min(best, time.perf_counter() - began)
-    return best
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def _processor() -> str:

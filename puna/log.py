@@ -10,12 +10,15 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 logger = logging.getLogger("puna")
 logger.addHandler(logging.NullHandler())
 
 _visible: contextvars.ContextVar[bool] = contextvars.ContextVar("puna_progress", default=False)
+_bars: contextvars.ContextVar[Any] = contextvars.ContextVar("puna_bars", default=None)
+
+LINE_EVERY_S = 10.0  # where stderr is no terminal
 
 
 class Progress(Protocol):
@@ -23,11 +26,6 @@ class Progress(Protocol):
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         """Count `amount` more units as done and show `note` beside the bar."""
-
-
-class _Silent:
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        return None
 
 
 @contextlib.contextmanager
@@ -42,57 +40,86 @@ def show(visible: bool = True) -> Iterator[None]:
 
 def note(text: str) -> None:
     """Tell the person at the terminal one line, on stderr, where the display is on."""
-    logger.info(text)
+    logger.info("%s", text)
     if _visible.get():
         print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def progress(*, total: int | None, title: str) -> Iterator[Progress]:
-    """Show a progress bar on stderr; where stderr is no terminal, a line every ten seconds."""
+    """Show a progress bar on stderr; where stderr is no terminal, a line every ten seconds.
+
+    Bars may stand inside one another: they share the display.
+    """
     if not _visible.get():
         yield _Silent()
     elif sys.stderr.isatty():
         with _bar(total, title) as bar:
             yield bar
     else:
-        yield _Lines(total, title)
+        lines = _Lines(total, title)
+        try:
+            yield lines
+        finally:
+            lines.close()
+
+
+class _Silent:
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        return None
 
 
 class _Lines:
     """Progress for logs: one line every ten seconds and one at the end."""
 
     def __init__(self, total: int | None, title: str) -> None:
-        self._total, self._title, self._done = total, title, 0
-        self._next = time.monotonic() + 10
+        self._total, self._title, self._done, self._note = total, title, 0, ""
+        self._began = self._said = time.monotonic()
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._done += amount
-        finished = self._total is not None and self._done >= self._total
-        if finished or time.monotonic() >= self._next:
-            self._next = time.monotonic() + 10
-            total = "" if self._total is None else f"/{self._total:,}"
-            print(f"{self._title}: {self._done:,}{total} {note}", file=sys.stderr, flush=True)
+        self._note = note or self._note
+        if time.monotonic() >= self._said + LINE_EVERY_S:
+            self._say()
+
+    def close(self) -> None:
+        self._say()
+
+    def _say(self) -> None:
+        self._said = time.monotonic()
+        total = "" if self._total is None else f"/{self._total:,}"
+        words = f"{self._title}: {self._done:,}{total}  {self._note}".rstrip()
+        print(f"{words}  ({self._said - self._began:.0f} s)", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def _bar(total: int | None, title: str) -> Iterator[Progress]:
+    """Add a bar to the display, and open the display where none is open."""
+    with contextlib.ExitStack() as stack:
+        display = _bars.get()
+        if display is None:
+            display = stack.enter_context(_display())
+            stack.callback(_bars.reset, _bars.set(display))
+        task = display.add_task(title, total=total, note="")
+
+        class Bar:
+            def advance(self, amount: int = 1, note: str = "") -> None:
+                told = {"note": note} if note else {}
+                display.update(task, advance=amount, **told)
+
+        yield Bar()
+
+
+def _display() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Rich
 
-    columns = (
-        TextColumn("{task.description:<14}"),
+    return Rich(
+        TextColumn("{task.description:<14}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=Console(stderr=True),
     )
-    with Rich(*columns, console=Console(stderr=True)) as rich:
-        task = rich.add_task(title, total=total, note="")
-
-        class Bar:
-            def advance(self, amount: int = 1, note: str = "") -> None:
-                rich.update(task, advance=amount, note=note)
-
-        yield Bar()
