@@ -77,7 +77,10 @@ def _bits(facts: Facts) -> str:
     source, score = found
     rivals = facts.compressors.get(source or "general", {})
     about = f"{score['low']:.2f} to {score['high']:.2f}"
-    about += "".join(f"; {escape(name)}: {value:.2f}" for name, value in rivals.items())
+    about += "".join(
+        f"; {escape(name).replace(' ', '&nbsp;').replace('-', '&#8209;')}:&nbsp;{value:.2f}"
+        for name, value in rivals.items()
+    )
     label = "Bits per byte, held-out " + (source if source not in ("", "general") else "pages")
     return _tile(label, q.number(score["value"]), about, main=True)
 
@@ -127,7 +130,8 @@ def _effort(facts: Facts) -> list[str]:
         _tile("Share of the matrix peak", q.percent(matrix_share(facts, first)),
               "of the peak measured in this run"),
         _tile("Peak memory", q.size(max(peaks, default=None))),
-        _tile("Energy", _energy(energy.get("kwh"))),
+        _tile("Energy", _energy(energy.get("kwh")),
+              escape(str(energy.get("how", "")).partition(":")[0].partition(" by ")[0])),
         _tile("Carbon", q.number(energy.get("grams_co2"), 1, "g CO₂")),
     ]  # fmt: skip
 

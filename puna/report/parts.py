@@ -58,12 +58,11 @@ def bar(share: float, *, series: int = 1) -> str:
 def interval(score: Table) -> str:
     """Return a share with its interval: a dot on a band from 0 to 100 %."""
     low, high, value = (100 * float(score[key]) for key in ("low", "high", "value"))
-    text = (
-        f"{value:.1f}&nbsp;% <small>({low:.1f} to {high:.1f}, n&nbsp;=&nbsp;{score['n']:,})</small>"
-    )
     return (
         f'<span class="band" aria-hidden="true"><i style="left:{low:.2f}%;'
-        f'width:{max(high - low, 0.5):.2f}%"></i><b style="left:{value:.2f}%"></b></span>{text}'
+        f'width:{max(high - low, 0.5):.2f}%"></i><b style="left:{value:.2f}%"></b></span>'
+        f'<span class="reading">{value:.1f}&nbsp;% <small>{low:.1f} to {high:.1f}, '
+        f"n&nbsp;=&nbsp;{score['n']:,}</small></span>"
     )
 
 

@@ -24,9 +24,9 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.1f}&nbsp;s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes}&nbsp;min {rest}&nbsp;s"
+        return f"{minutes}&nbsp;min&nbsp;{rest}&nbsp;s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:,}&nbsp;h {minutes}&nbsp;min"
+    return f"{hours:,}&nbsp;h&nbsp;{minutes}&nbsp;min"
 
 
 def size(value: float | None) -> str:

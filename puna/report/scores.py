@@ -89,7 +89,8 @@ def _sums(facts: Facts) -> str | None:
     if call is not None:
         rows.append(["Right call", interval(call)])
     by_operator = (answer.get("detail") or {}).get("by_operator", {})
-    for sign, counts in sorted(by_operator.items()):
+    for sign in sorted(by_operator, key="+-*/".find):
+        counts = by_operator[sign]
         share = counts["right"] / counts["n"] if counts["n"] else 0.0
         label = f"{OPERATIONS.get(sign, escape(sign))} <small>{escape(sign)}</small>"
         rows.append([label, bar(share) + f"{counts['right']:,} of {counts['n']:,}"])

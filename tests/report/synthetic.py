@@ -6,8 +6,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+from puna.checkpoint.huggingface import save_huggingface
 from puna.evals.score import Score, share, write_scores
 from puna.files import write_json
+from puna.model.config import ModelConfig
+from puna.model.llama import Llama
 
 LENGTHS = (512, 1024, 2048)
 DEPTHS = ("0.0", "0.25", "0.5", "0.75", "1.0")
@@ -78,21 +81,8 @@ def write_stages(folder: Path) -> None:
     machine |= {"accelerator": None, "python": "3.11.9", "torch": "2.13.0", "system": "Linux x86"}
     plan = {"machine": machine, "matrix_peak_flops": 1.9e11, "steps": {"pretrain": 300}}
     write_json(folder / "stages/plan/plan.json", plan)
-    shape = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": 256,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "intermediate_size": 768,
-        "vocab_size": 4096,
-        "max_position_embeddings": 2048,
-        "rope_theta": 500000.0,
-        "rms_norm_eps": 1e-5,
-        "tie_word_embeddings": True,
-    }
-    write_json(folder / "stages/sft/model/config.json", shape)
+    model = Llama(ModelConfig(width=24, layers=2, heads=6, kv_heads=2, mlp_width=40, vocab=64))
+    save_huggingface(model, model.config, folder / "stages/sft/model")
 
 
 def write_data(folder: Path) -> None:
