@@ -61,6 +61,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _remove(partial)
 
 
+def kept_folder() -> Path:
+    """Return where puna keeps things between runs: `PUNA_HOME`, or `~/.cache/puna`."""
+    return Path(os.environ.get("PUNA_HOME") or Path.home() / ".cache" / "puna")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_file(path) as partial:

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sft": ("puna.cli.stages:sft", "Fine-tune it on dialogs."),
     "eval": ("puna.cli.stages:eval_", "Evaluate a run on what its training never saw."),
     "report": ("puna.cli.stages:report", "Write the report card of a run."),
+    "doctor": ("puna.cli.doctor:doctor", "Show what this machine can run, and why not."),
 }
 
 HELP = "The whole Llama 3.1 system: raise models from raw pages, run released ones, convert them."
