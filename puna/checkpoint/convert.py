@@ -14,9 +14,10 @@ from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from puna.checkpoint.gguf import save_gguf
+from puna.checkpoint.gguf_blocks import TYPES, encode_q8_0
 from puna.checkpoint.huggingface import save_huggingface
 from puna.checkpoint.llama2c import save_llama2c
 from puna.checkpoint.load import load_model, load_tokenizer
@@ -25,31 +26,39 @@ from puna.checkpoint.open import open_checkpoint
 from puna.checkpoint.stored import Checkpoint
 from puna.errors import FormatError, RequestError
 from puna.log import note
-from puna.model.config import ModelConfig
+from puna.model.llama import Llama
 from puna.tokenizer.interface import Tokenizer
 
 Format = Literal["hf", "meta", "gguf", "llama2c"]
 Number = Literal["float32", "float16", "bfloat16", "q8_0"]
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_STORED = {"F16": torch.float16, "BF16": torch.bfloat16}
 _GGUF_KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
 
-# The largest relative error of writing one weight: half a unit in the last place; for Q8_0 half a
-# step of 127 to each side of zero.
-_ROUNDING = {"F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8, "Q8_0": 1 / 254}
+# Half a unit in the last place of float32, in which both models are compared.
+_FLOAT32_ROUNDING = 2.0**-24
 
 _PROBE_ROWS, _PROBE_TOKENS, _PROBE_SEED = 2, 32, 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """How far a copy's logits are from its source's, in float32, and how much of it rounding is."""
+
+    difference: float  # the largest |logit - logit| between source and copy
+    unexplained: float  # the same after the source's weights are rounded as the copy's are
+    bound: float  # of the unexplained part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """What was written, and how far it is from its source where that was measured."""
+    """What was written, with its proof where one was asked for."""
 
     target: Path
     to: Format
     written_bytes: int
-    difference: float | None = None  # the largest |logit - logit|, in float32
-    bound: float | None = None  # what rounding to the written numbers explains
+    proof: Proof | None = None
 
 
 def convert(
@@ -74,7 +83,7 @@ def convert(
     Raises:
         RequestError: the target exists, or an argument does not suit the format.
         FormatError: the source is damaged, its tokenizer does not match its weights, or the logits
-            differ by more than rounding explains.
+            differ by more than rounding to the written numbers explains.
         ConfigError: the format has no words for something the model computes.
     """
     target = Path(target)
@@ -84,45 +93,57 @@ def convert(
     _check_tokenizer(tok, checkpoint)
     with _staged(target) as staged:
         _write(checkpoint, staged, to, tok, dtype, shards)
-        difference = bound = None
-        if verify:
-            difference, bound = compare(checkpoint, open_checkpoint(staged))
-            if not difference <= bound:
-                raise FormatError(
-                    f"{target}: the largest logit difference to {source} is {difference:.3g}; "
-                    f"rounding explains at most {bound:.3g}. Nothing was written; please report "
-                    "this conversion."
-                )
+        proof = prove(checkpoint, open_checkpoint(staged)) if verify else None
+        if proof is not None and not proof.unexplained <= proof.bound:
+            raise FormatError(
+                f"{target}: the largest logit difference to {source} is {proof.difference:.3g}, "
+                f"and {proof.unexplained:.3g} of it is not rounding; at most {proof.bound:.3g} is "
+                "expected. Nothing was written: choose a dtype that holds the weights."
+            )
         written = _bytes_of(staged)
-    return Conversion(
-        target=target, to=to, written_bytes=written, difference=difference, bound=bound
+    return Conversion(target=target, to=to, written_bytes=written, proof=proof)
+
+
+def prove(original: Checkpoint, copy: Checkpoint) -> Proof:
+    """Compare the logits of two models on fixed random ids, in float32.
+
+    Writing in fewer bits changes logits by an amount that depends on the model, so the source is
+    rounded in memory to the numbers that were written: what then still differs is not rounding.
+    Of that, float32 arithmetic in 2L + 2 stages may cause 16 u sqrt(2L + 2) max|logit|, with
+    u = 2^-24; the 16 leaves room for unlucky sums. A wrong order of rows gives thousands of times
+    more.
+    """
+    model = load_model(original, dtype=torch.float32)
+    expected = _probe(model)
+    for name, weight in list(model.named_parameters()):
+        owner, _, leaf = name.rpartition(".")
+        rounded = nn.Parameter(_rounded(weight, copy.tensors[name].dtype), requires_grad=False)
+        setattr(model.get_submodule(owner), leaf, rounded)
+    explained = _probe(model)
+    del model, weight, rounded
+    got = _probe(load_model(copy, dtype=torch.float32))
+    stages = 2 * original.config.layers + 2
+    return Proof(
+        difference=float((expected - got).abs().max()),
+        unexplained=float((explained - got).abs().max()),
+        bound=16 * _FLOAT32_ROUNDING * stages**0.5 * float(expected.abs().max()),
     )
 
 
-def compare(original: Checkpoint, copy: Checkpoint) -> tuple[float, float]:
-    """Return the largest logit difference of two models, and what rounding the copy explains.
-
-    Each of the 2L + 2 stages adds an independent relative error of about one rounding u, so errors
-    grow with the root of their number: bound = 4 u sqrt(2L + 2) max|logit|, where u is the coarsest
-    rounding of the copy's tensors. The 4 leaves room for worse than typical luck; a wrong layout or
-    scale misses the bound by an order of magnitude.
-    """
-    expected = _probe(original)
-    got = _probe(copy)
-    rounding = max(_ROUNDING.get(stored.dtype, 0.0) for stored in copy.tensors.values())
-    stages = 2 * original.config.layers + 2
-    bound = 4 * rounding * stages**0.5 * float(expected.abs().max())
-    return float((expected - got).abs().max()), bound
+def _rounded(weight: Tensor, kind: str) -> Tensor:
+    """Return float32 weights as they come back from a file that stores them as `kind`."""
+    if kind == "Q8_0":
+        blocks = encode_q8_0(weight).view(-1, TYPES[kind].bytes)
+        return TYPES[kind].decode(blocks).view(weight.shape)
+    return weight.to(_STORED.get(kind, torch.float32)).float()
 
 
-def _probe(checkpoint: Checkpoint) -> Float[Tensor, "B T V"]:
-    """Return a model's logits on fixed random ids, in float32; the model is gone afterwards."""
-    model = load_model(checkpoint, dtype=torch.float32)
-    config: ModelConfig = checkpoint.config
-    shape = (_PROBE_ROWS, min(_PROBE_TOKENS, config.context))
-    ids = torch.randint(config.vocab, shape, generator=torch.Generator().manual_seed(_PROBE_SEED))
+def _probe(model: Llama) -> Float[Tensor, "B T V"]:
+    """Return a model's logits on fixed random ids."""
+    shape = (_PROBE_ROWS, min(_PROBE_TOKENS, model.config.context))
+    generator = torch.Generator().manual_seed(_PROBE_SEED)
     with torch.inference_mode():
-        logits: Tensor = model(ids)
+        logits: Tensor = model(torch.randint(model.config.vocab, shape, generator=generator))
     return logits
 
 

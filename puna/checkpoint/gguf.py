@@ -29,7 +29,7 @@ from puna.model.config import ModelConfig
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.vocabulary import from_gguf_vocabulary, to_gguf_vocabulary
 
-_ROWS_BYTES = 1 << 24  # of quantized rows that are decoded at once
+_ROWS_BYTES = 1 << 20  # of quantized rows that are decoded at once
 _TEMPLATE = "tokenizer.chat_template"
 _STOPS = ("eos_token_id", "eot_token_id", "eom_token_id")
 

@@ -5,10 +5,13 @@ a weight that needs no conversion stays a view of the mapped file. A conversion 
 the old kind at a time.
 """
 
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from puna.checkpoint.open import RUN_MODEL, is_gguf, open_checkpoint, resolve
 from puna.checkpoint.stored import Checkpoint
@@ -35,7 +38,7 @@ def load_model(
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     dtype = dtype or stored_dtype(checkpoint)
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         model = Llama(checkpoint.config)
     for name in checkpoint.tensor_names():
         weight = checkpoint.tensor(name).to(device=device, dtype=dtype)
@@ -45,6 +48,25 @@ def load_model(
     left = [name for name, weight in model.named_parameters() if weight.is_meta]
     assert not left, f"{left} were not loaded"
     return model.eval().requires_grad_(False)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leave new parameters undrawn: they are replaced at once.
+
+    Drawing them on the meta device would import PyTorch's symbolic shapes, 1.5 s and 80 MB.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Collection[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return given["tensor"] if "tensor" in given else args[0]
+        return func(*args, **given)
 
 
 def stored_dtype(checkpoint: Checkpoint) -> torch.dtype:

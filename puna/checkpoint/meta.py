@@ -206,7 +206,7 @@ def _read_joined(name: str, shards: Sequence[Shard], split: int | None, folder: 
             f"{folder}: the copies of '{name}' differ between shards; they must be equal. The "
             "shards do not belong together."
         )
-    return parts[0]
+    return parts[0].clone()  # a view of a few bytes would keep a whole file mapped
 
 
 def _is_tied(joined: Mapping[str, StoredTensor], first: Shard) -> bool:

@@ -13,8 +13,8 @@ from puna.errors import ConfigError
 from puna.model.config import ModelConfig, RopeScaling, mlp_width_of
 from puna.model.family import FAMILY
 
-# (ffn_dim_multiplier, multiple_of) of the releases: 3.2 1B; 70B; 405B; 3 8B; Llama 1 and 2. Several
-# rules may give one width, so the order matters. Source: Meta's llama-models, sku_list; model cards.
+# (ffn_dim_multiplier, multiple_of) of the releases: 3.2 1B; 70B; 405B; 3 8B; Llama 1 and 2. Where
+# several rules give one width, the first counts. Source: Meta's llama-models, sku_list.
 _MLP_RULES = ((1.5, 256), (1.3, 4096), (1.2, 4096), (1.3, 1024), (None, 256))
 
 _LLAMA12_VOCAB = 32_000  # SentencePiece models; Llama 3 and later have 128,256 tokens

@@ -35,5 +35,6 @@ def convert(
 
     done = run(source, target, to, verify=verify, dtype=dtype, shards=shards, tokenizer=tokenizer)
     print(f"{done.target}: {done.written_bytes:,} bytes")
-    if done.difference is not None:
-        print(f"largest logit difference: {done.difference:.3g} (bound {done.bound:.3g})")
+    if (proof := done.proof) is not None:
+        print(f"largest logit difference: {proof.difference:.3g}")
+        print(f"of it not rounding: {proof.unexplained:.3g} (bound {proof.bound:.3g})")

@@ -1,4 +1,4 @@
-"""Hugging Face folders: written for transformers, read as others write them, refused with reasons."""
+"""Hugging Face folders: written for transformers, read from it, refused with reasons."""
 
 import json
 from dataclasses import replace
@@ -278,14 +278,14 @@ def test_a_tied_model_may_carry_an_equal_head_but_no_other(tmp_path: Path) -> No
     change_weights(folder, lm_head__weight=embed)
     assert load_model(folder).head is None
     change_weights(folder, lm_head__weight=embed + 1.0)
-    with pytest.raises(FormatError, match="lm_head.weight differs from the embedding"):
+    with pytest.raises(FormatError, match=r"lm_head\.weight differs from the embedding"):
         load_model(folder)
 
 
 def test_a_missing_head_is_an_error_where_the_config_says_untied(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "3")
     change_weights(folder, lm_head__weight=None)
-    with pytest.raises(ConfigError, match="the weights hold no lm_head.weight"):
+    with pytest.raises(ConfigError, match=r"the weights hold no lm_head\.weight"):
         open_checkpoint(folder)
     change_config(folder, tie_word_embeddings="absent")
     assert open_checkpoint(folder).config.tied

@@ -1,4 +1,4 @@
-"""Meta folders: any number of shards, both splits of the embedding, and pickles that run nothing."""
+"""Meta folders: any number of shards, both splits of the embedding, pickles that run nothing."""
 
 import json
 import pickle

@@ -34,9 +34,7 @@ def meta_scaling(config: ModelConfig) -> ModelConfig:
 
 @pytest.mark.parametrize("to", ["hf", "meta", "gguf"])
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_weights_and_config_come_back_bit_for_bit(
-    generation: str, to: str, tmp_path: Path
-) -> None:
+def test_weights_and_config_come_back_bit_for_bit(generation: str, to: str, tmp_path: Path) -> None:
     config = GENERATIONS[generation]
     config = meta_scaling(config) if to == "meta" else config
     state = random_state(config)
@@ -66,9 +64,7 @@ def test_llama2c_comes_back_bit_for_bit(tied: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("to", ["hf", "meta", "gguf"])
-def test_half_precision_comes_back_bit_for_bit(
-    dtype: torch.dtype, to: str, tmp_path: Path
-) -> None:
+def test_half_precision_comes_back_bit_for_bit(dtype: torch.dtype, to: str, tmp_path: Path) -> None:
     config = GENERATIONS["3"]
     state = random_state(config, dtype=dtype)
     save: dict[str, Callable[..., None]] = {
@@ -104,9 +100,7 @@ def test_the_tokenizer_travels_with_the_weights(to: str, tmp_path: Path) -> None
     [
         RopeScaling(factor=8.0),
         RopeScaling(factor=32.0),
-        RopeScaling(
-            factor=10.0, low_freq_factor=1.5, high_freq_factor=6.0, original_context=2048
-        ),
+        RopeScaling(factor=10.0, low_freq_factor=1.5, high_freq_factor=6.0, original_context=2048),
     ],
 )
 def test_rope_scaling_survives_or_is_refused(rule: RopeScaling, tmp_path: Path) -> None:
