@@ -1,6 +1,7 @@
 """The stages that turn raw pages into tokens: curate, tokenizer, pack."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,15 @@ def pack_stage(run: Run) -> dict[str, Any]:
     """Write the tokens of every phase."""
     tokenizer = load_tokenizer(run)
     folder = run.stage("pack")
-    counts = {"pretrain": _pack_pretrain(run, tokenizer, folder / "pretrain")}
+    sources = _pack_pretrain(run, tokenizer, folder / "pretrain")
+    counts = {"pretrain": sources.total()}
     for phase in run.recipe.extend:
         name = f"extend-{phase.sequence}"
         counts[name] = _pack_extension(run, tokenizer, folder / name, phase.sequence)
     if run.recipe.sft is not None:
         counts["sft"] = _pack_dialogs(run, tokenizer, folder / "sft", run.recipe.sft.sequence)
     note("pack: " + ", ".join(f"{name} {tokens:,} tokens" for name, tokens in counts.items()))
-    return {"tokens": counts}
+    return {"tokens": counts, "sources": dict(sources)}
 
 
 def load_tokenizer(run: Run) -> Tokenizer:
@@ -63,36 +65,41 @@ def documents_folder(run: Run) -> Path:
     return run.stage("curate") / "documents"
 
 
-def _pack_pretrain(run: Run, tokenizer: Tokenizer, folder: Path) -> int:
-    """Write the documents and, spread among them, short texts that ask about facts above."""
-    config = run.recipe.recall
-    length = run.recipe.pretrain.sequence - 2  # BOS and EOS stand round every document
-    sizes = (len(tokenizer.encode(text)) for text in training_texts(run))
-    count = round(sum(sizes) * config.share / (length * 0.75))
-    lengths = itertools.cycle((length // 2, length))
+def _pack_pretrain(run: Run, tokenizer: Tokenizer, folder: Path) -> Counter[str]:
+    """Write the documents, then short texts that ask about facts above; count tokens by source.
+
+    Training reads windows in an order of its own, so the texts at the end come up all along.
+    """
+    counts: Counter[str] = Counter()
+    for document in read_split(documents_folder(run), "train"):
+        counts[document.source] += len(tokenizer.encode(document.text)) + 2
+    config, length = run.recipe.recall, run.recipe.pretrain.sequence - 2
+    counts["recall"] = round(counts.total() * config.share)
     recalls = (
         text
-        for size in itertools.islice(lengths, 2)
-        for text in _recalls(run, tokenizer, size, count // 2)
+        for size in (length // 2, length)
+        for text in _recalls(run, tokenizer, size, counts["recall"] // (length * 3 // 2))
     )
-    texts = itertools.chain(training_texts(run), recalls)
-    return pack_documents(texts, tokenizer, folder)
+    pack_documents(itertools.chain(training_texts(run), recalls), tokenizer, folder)
+    return counts
 
 
 def _pack_extension(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int) -> int:
     """Write rows of the new length: texts that ask about facts far above, and documents."""
-    share = run.recipe.recall.extension_share
-    documents = [
+    config = run.recipe.recall
+    rows = max(8, config.extension_tokens // sequence)
+    parts = (
         part
         for text in training_texts(run)
         for part in cut_document(tokenizer.encode(text, bos=True, eos=True), sequence=sequence)
         if len(part[0]) > sequence // 4
-    ]
-    count = max(8, round(len(documents) * share / max(1e-6, 1 - share)))
+    )
+    documents = itertools.islice(parts, round(rows * (1 - config.extension_share)))
+    count = round(rows * config.extension_share)
     # Joined sentences may take a few tokens more than apart; what is generated too long is passed.
     recalls = _recalls(run, tokenizer, sequence - 2 - sequence // 32, count)
-    rows = (tokenizer.encode(text, bos=True, eos=True) for text in recalls)
-    asked = ((ids, [1] * len(ids)) for ids in rows if len(ids) <= sequence)
+    encoded = (tokenizer.encode(text, bos=True, eos=True) for text in recalls)
+    asked = ((ids, [1] * len(ids)) for ids in encoded if len(ids) <= sequence)
     return pack_rows(itertools.chain(asked, documents), tokenizer, folder, sequence=sequence)
 
 

@@ -62,6 +62,7 @@ class RecallConfig:
 
     share: float = 0.06  # of the pretraining tokens; short ones
     extension_share: float = 0.5  # of the rows of an extension; as long as the row
+    extension_tokens: int = 1_000_000  # packed for each extension, both kinds together
     tokens_per_needle: int = 100
 
 

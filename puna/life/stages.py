@@ -4,6 +4,7 @@ A stage runs when its inputs have changed or it was never finished; asking for o
 those before it up to date first.
 """
 
+import platform
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,19 @@ from puna.life.run import Run
 from puna.life.stage import Stage
 from puna.log import note
 
-_PHASES = ("pretrain", "extend", "sft")
+
+def _planned(run: Run, *names: str) -> dict[str, Any]:
+    """What the plan decided for these phases: all that their weights know of it."""
+    plan = run.plan()
+    return {"dtype": plan["dtype"], "steps": {name: plan["steps"][name] for name in names}}
+
+
+def _durations(run: Run) -> dict[str, Any]:
+    """What decides how long the phases take: a learning rate, say, does not."""
+    return {
+        name: [phase.sequence, phase.batch, phase.steps, phase.share, phase.optimizer.name]
+        for name, phase in run.recipe.phases()
+    }
 
 
 def _part(*names: str) -> Any:
@@ -29,8 +42,6 @@ def _part(*names: str) -> Any:
 def _curate_config(run: Run) -> dict[str, Any]:
     """What decides the documents: the config, and the user's files or this Python's library."""
     if not run.pages:
-        import platform
-
         source: Any = {"python": platform.python_version(), "modules": len(standard_modules())}
     else:
         files = [path for page in run.pages for path in sorted(_files(page))]
@@ -62,27 +73,36 @@ STAGES: Mapping[str, Stage] = {
         Stage(
             name="plan",
             reads=("pack",),
-            config=_part("minutes", "reserve_minutes", "dtype", "shape", *_PHASES),
+            config=lambda run: {
+                **_part("minutes", "reserve_minutes", "dtype", "shape")(run),
+                "phases": _durations(run),
+            },
             work=plan_stage,
         ),
         Stage(
             name="pretrain",
-            reads=("pack", "plan"),
-            config=_part("shape", "pretrain", "seed"),
+            reads=("pack",),
+            config=lambda run: {
+                **_part("shape", "pretrain", "seed")(run),
+                "plan": _planned(run, "pretrain"),
+            },
             work=pretrain_stage,
             resumes=True,
         ),
         Stage(
             name="extend",
-            reads=("pack", "plan", "pretrain"),
-            config=_part("extend", "rope_factor", "seed"),
+            reads=("pack", "pretrain"),
+            config=lambda run: {
+                **_part("extend", "rope_factor", "seed")(run),
+                "plan": _planned(run, *(f"extend-{p.sequence}" for p in run.recipe.extend)),
+            },
             work=extend_stage,
             resumes=True,
         ),
         Stage(
             name="sft",
-            reads=("pack", "plan", "pretrain", "extend"),
-            config=_part("sft", "seed"),
+            reads=("pack", "pretrain", "extend"),
+            config=lambda run: {**_part("sft", "seed")(run), "plan": _planned(run, "sft")},
             work=sft_stage,
             resumes=True,
         ),
