@@ -42,6 +42,7 @@ class QualityLimit:
     stop_words: int = 2  # distinct ones, in English text only
     line_end_share: float = 0.12  # lines that end in punctuation; FineWeb, arXiv:2406.17557
     short_line_share: float = 0.67  # lines of at most 30 characters; FineWeb
+    line_breaks: float = 0.3  # for each word; FineWeb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +168,10 @@ def poor_text(document: Document, limit: QualityLimit) -> str | None:
         return "line_ends"
     if _share(lines, lambda line: len(line) <= 30) >= limit.short_line_share:
         return "short_lines"
+    if document.language != "th" and len(lines) > limit.line_breaks * len(words):
+        return "line_breaks"
+    if "lorem ipsum" in document.text.lower():  # C4, arXiv:1910.10683, section 2.2
+        return "lorem_ipsum"
     return None
 
 

@@ -31,7 +31,7 @@ _PAGE_TIMEOUT_S = 20.0
 
 # pydoc escapes the defaults of a signature twice.
 _ESCAPED = re.compile(r"=&lt;([^&\n]*)&gt;")
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+|,? handle [0-9a-f]{6,}")
 _BUILD = re.compile(r"\[(GCC|Clang|MSC)|\bx86_64\b|\baarch64\b|\(main, |cpython-3\d+-")
 
 

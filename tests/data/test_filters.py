@@ -110,6 +110,8 @@ def test_repetition_is_named_by_its_kind(
             "stop_words",
         ),
         (GOOD.replace(".\n", "\n").replace("\n", " more\n"), "line_ends"),
+        ("fishermans harbourman boatmaster.\n" * 20 + "The sea and that.\n", "line_breaks"),
+        (GOOD + "Lorem ipsum dolor sit amet, and that is all of it.\n", "lorem_ipsum"),
         (
             "\n".join(f"{a} {b}." for a, b in zip(GOOD.split(), GOOD.split()[1:], strict=False)),
             "short_lines",

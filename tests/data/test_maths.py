@@ -5,7 +5,8 @@ import random
 import re
 
 from puna.data.heldout import held_out_number
-from puna.data.maths import KINDS, Item, check, generate_item, maths_document
+from puna.data.maths import check, generate_item, maths_document
+from puna.data.problems import KINDS, Item
 
 ITEMS = [generate_item(random.Random(seed)) for seed in range(1_500)]
 

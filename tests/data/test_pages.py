@@ -63,11 +63,12 @@ def test_values_of_the_build_and_addresses_are_removed() -> None:
     page = (
         "version = '3.11.7 (main, Dec 5) [GCC 12]'\n"
         "f(x=&lt;object object at 0x7f00aa&gt;)\n"
+        "api = <PyDLL 'None', handle 7f3a5a6162e0>\n"
         "environ = environ({'HOME': '/x'})\n"
         f"prefix = '{sys.base_prefix}/lib'\n"
         "kept\n"
     )
-    assert clean_page(page) == "f(x=<object object>)\nkept\n"
+    assert clean_page(page) == "f(x=<object object>)\napi = <PyDLL 'None'>\nkept\n"
 
 
 def test_modules_that_act_on_import_are_left_out() -> None:
