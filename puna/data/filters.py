@@ -14,7 +14,8 @@ from puna.data.document import Document
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _STOP_WORDS = frozenset(["the", "be", "to", "of", "and", "that", "have", "with"])
-_ENDS = (".", "!", "?", '"', "'", ":", "…", "।")
+_ENDS = (".", "!", "?", '"', "'", ":", "…", "।", "。", "！", "？", "：", "؟", "۔")
+_UNSPACED = frozenset({"ja", "lo", "my", "km", "th", "zh"})  # scripts without spaces: no words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +145,10 @@ def poor_text(document: Document, limit: QualityLimit) -> str | None:
     """Name why a text does not read as prose (Gopher, FineWeb)."""
     words = _WORD.findall(document.text)
     lines = [line.strip() for line in document.text.splitlines() if line.strip()]
-    if not limit.words[0] <= len(words) <= limit.words[1]:
+    spaced = document.language not in _UNSPACED
+    if spaced and not limit.words[0] <= len(words) <= limit.words[1]:
         return "word_count"
-    if document.language not in {"th", "hi", "zh", "ja", "ko"}:
+    if spaced and document.language not in {"hi", "ko"}:  # whose words are short
         mean = sum(map(len, words)) / len(words)
         if not limit.mean_word_length[0] <= mean <= limit.mean_word_length[1]:
             return "mean_word_length"
@@ -168,7 +170,7 @@ def poor_text(document: Document, limit: QualityLimit) -> str | None:
         return "line_ends"
     if _share(lines, lambda line: len(line) <= 30) >= limit.short_line_share:
         return "short_lines"
-    if document.language != "th" and len(lines) > limit.line_breaks * len(words):
+    if spaced and len(lines) > limit.line_breaks * len(words):
         return "line_breaks"
     if "lorem ipsum" in document.text.lower():  # C4, arXiv:1910.10683, section 2.2
         return "lorem_ipsum"

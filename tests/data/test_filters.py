@@ -196,3 +196,17 @@ def test_the_eight_languages_are_told_apart() -> None:
     assert len(found) >= 6
     assert all(language == detected for language, detected in found.items()), found
     assert detect_language(" \n")[1] == 0.0
+
+
+def test_code_on_a_page_does_not_hide_its_language() -> None:
+    german = "Diese Funktion sortiert eine Liste von Paaren nach dem zweiten Wert.\n"
+    code_lines = (
+        "    from model import AutoModel, Trainer\n>>> model.train(dataset, batch=8)\n" * 20
+    )
+    assert detect_language(german + code_lines + german)[0] == "de"
+
+
+def test_scripts_without_spaces_are_not_judged_by_words() -> None:
+    text = "この港は夕方になるととても静かになり、漁師たちは網をたたんで家に帰ります。\n" * 2
+    assert poor_text(general(text, "ja"), LIMITS.quality) is None
+    assert poor_text(general(text, "it"), LIMITS.quality) == "word_count"
