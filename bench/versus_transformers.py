@@ -16,7 +16,7 @@ import torch
 import transformers
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from puna.checkpoint.names import HUGGINGFACE
+from puna.checkpoint.names import places
 from puna.data.loader import Batch
 from puna.device import machine, measure_matrix_peak, measure_read_bandwidth, pick_dtype
 from puna.model.cache import KVCache
@@ -82,7 +82,8 @@ def twins(config: ModelConfig, dtype: torch.dtype) -> tuple[Llama, Any]:
         theirs = LlamaForCausalLM(theirs_config)
     theirs.to_empty(device="cpu")
     theirs.model.rotary_emb = type(theirs.model.rotary_emb)(config=theirs_config)
-    state = {HUGGINGFACE.foreign(name): value for name, value in ours.state_dict().items()}
+    weights = ours.state_dict()
+    state = {place.name: weights[place.puna] for place in places(config, "huggingface")}
     theirs.load_state_dict(state, strict=False, assign=True)
     theirs.tie_weights()
     return ours, theirs.to(dtype).eval().requires_grad_(False)

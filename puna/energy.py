@@ -78,8 +78,8 @@ class EnergyMeter:
             busy = _cpu_seconds() - self._cpu_s
             joules = busy * self._watts
             how = (
-                f"estimated: {busy:,.0f} core-seconds at an assumed {self._watts:g} W for each "
-                "busy core, because this machine does not show its energy counters"
+                f"estimated from CPU time at an assumed {self._watts:g} W for each busy core, "
+                "because this machine does not show its energy counters"
             )
         kwh = joules / 3.6e6
         return Energy(

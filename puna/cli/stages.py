@@ -131,8 +131,8 @@ def _tell(folder: Path) -> None:
     samples = folder / "stages" / "eval" / "samples.json"
     for sample in json.loads(samples.read_text()) if samples.is_file() else ():
         print(f"\nyou   {sample['question']}")
-        for step in sample["steps"]:
-            print(f"  {step}")
+        for call in sample["calls"]:
+            print(f"      {call['name']}({call['arguments'].get('query', '')}) = {call['result']}")
         print(f"{folder.name:<6}{sample['answer']}")
     print(f"\nReport:   {folder / 'report.html'}")
     print(f"Talk:     puna chat {folder}")

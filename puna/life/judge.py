@@ -12,7 +12,7 @@ from puna.chat.format import ChatFormat
 from puna.evals.arithmetic import arithmetic
 from puna.evals.bits import bits_per_byte, compressors
 from puna.evals.languages import languages
-from puna.evals.needle import needle, reading_up_to
+from puna.evals.needle import needle
 from puna.evals.reply import batched_reply
 from puna.evals.score import Score, write_scores
 from puna.files import write_json
@@ -25,11 +25,11 @@ from puna.tokenizer.interface import Tokenizer
 class EvalConfig:
     """How much is asked."""
 
-    held_out_bytes: int = 400_000  # of each source
+    held_out_bytes: int = 120_000  # of each source
     sums: int = 200
     numbers: int = 12  # number words of each language
     words: int = 8  # names of each language
-    needles: int = 6  # at each length and depth
+    needles: int = 4  # at each length and depth
     depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -110,7 +110,7 @@ def _needles(
     scores: list[Score] = []
     for name, model in (("needle.before", models.before), ("needle.after", models.after)):
         scores += needle(
-            reading_up_to(model, lengths[-1] + 8),
+            model,
             models.tokenizer,
             hay=hay,
             lengths=lengths,

@@ -15,7 +15,7 @@ from puna.llm import LLM, load
 from puna.posttrain.dialogs import SYSTEM
 from puna.report.page import write_report
 from puna.tools.calculator import calculate
-from puna.tools.loop import Called, Finished, Returned, run_tools
+from puna.tools.loop import Finished, Returned, run_tools
 
 CONVERSATION = (
     "Hello!",
@@ -64,28 +64,29 @@ def converse(run: Run) -> list[dict[str, Any]]:
 
 def _exchange(llm: LLM, question: str) -> dict[str, Any]:
     """Ask one question; return the answer and the calls and results on the way."""
-    steps: list[str] = []
+    calls: list[dict[str, Any]] = []
     answer = ""
-    messages = [Message(role="system", content=SYSTEM), Message(role="user", content=question)]
 
     def reply(dialog: Sequence[Message]) -> Message:
         shown = [tool.declaration for tool in llm.style.tools]
         return llm.chat(dialog, shown, temperature=0.0, max_tokens=96)
 
+    messages = [Message(role="system", content=SYSTEM), Message(role="user", content=question)]
     for event in run_tools(reply, messages, llm.style.tools, max_steps=3):
         match event:
-            case Called(call=call):
-                steps.append(f"{call.name}({call.arguments.get('query', '')})")
-            case Returned(result=text):
-                steps.append(f"= {text}")
+            case Returned(call=call, result=result):
+                calls.append({"name": call.name, "arguments": call.arguments, "result": result})
             case Finished(answer=message):
                 answer = message.content
             case _:
                 pass
-    return {"steps": steps, "answer": answer}
+    return {"calls": calls, "answer": answer}
 
 
 def report_stage(run: Run) -> dict[str, Any]:
     """Write the report card."""
+    energy = run.ledger.energy()
+    if energy is not None:
+        write_json(run.folder / "energy.json", energy.table())
     path = write_report(run.folder)
     return {"path": str(path.relative_to(run.folder))}

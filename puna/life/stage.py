@@ -16,6 +16,7 @@ from typing import Any
 
 from puna import __version__
 from puna.device import peak_memory
+from puna.energy import Energy
 from puna.files import hash_json, sha256_file, write_json
 from puna.log import note
 
@@ -74,7 +75,14 @@ class Ledger:
         write_json(begun, {"inputs": inputs})
 
     def sign(
-        self, stage: Stage, inputs: str, config: dict[str, Any], facts: dict[str, Any], began: float
+        self,
+        stage: Stage,
+        inputs: str,
+        *,
+        config: dict[str, Any],
+        facts: dict[str, Any],
+        began: float,
+        energy: Energy,
     ) -> None:
         """Write the manifest: the stage is finished."""
         folder = self.stage_folder(stage.name)
@@ -105,7 +113,20 @@ class Ledger:
                 "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
                 "seconds": round(time.time() - began, 3),
                 "peak_memory_bytes": peak_memory(),
+                "energy": energy.table(),
             },
+        )
+
+    def energy(self) -> Energy | None:
+        """Add up what the finished stages took; attempts that were killed are not counted."""
+        folders = sorted((self.folder / "stages").glob("*/manifest.json"))
+        tables = [json.loads(path.read_text())["energy"] for path in folders]
+        if not tables:
+            return None
+        return Energy(
+            kwh=sum(table["kwh"] for table in tables),
+            grams_co2=sum(table["grams_co2"] for table in tables),
+            how=tables[-1]["how"],
         )
 
     def inputs_of(self, stage: Stage, config: dict[str, Any]) -> str:

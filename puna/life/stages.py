@@ -11,6 +11,7 @@ from typing import Any
 
 from puna.config import to_table
 from puna.data.pages import standard_modules
+from puna.energy import EnergyMeter
 from puna.errors import RequestError
 from puna.life.judging import eval_stage, report_stage
 from puna.life.making_data import curate_stage, pack_stage, tokenizer_stage
@@ -155,6 +156,6 @@ def _run_stage(run: Run, stage: Stage) -> None:
         note(f"{stage.name}: up to date")
         return
     ledger.begin(stage, inputs)
-    began = time.time()
+    began, meter = time.time(), EnergyMeter()
     facts = stage.work(run) or {}
-    ledger.sign(stage, inputs, config, facts, began)
+    ledger.sign(stage, inputs, config=config, facts=facts, began=began, energy=meter.read())
