@@ -1,0 +1,46 @@
+# make raise   set up .venv and raise the default model, cria   (RUN=runs/mine  ARGS="--set minutes=30")
+# make test    the whole test suite                             (JOBS=4  ARGS="-k tokenizer")
+# make check   lint, format, types, import direction
+# make bench   measure beside the peers; every script of bench/ (ARGS=--quick)
+# make clean   remove the environment and caches; runs/ stays
+#
+# PYTHON=python3.12 chooses the interpreter. CONSTRAINTS= installs the newest versions that
+# pyproject.toml accepts in place of those that the tests ran with.
+
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+RUN ?=
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: raise test check bench clean
+
+raise: $(READY)
+	$(BIN)/puna raise $(if $(RUN),--run $(RUN)) $(ARGS)
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 8 $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_house.py
+
+bench: $(READY)
+	set -e; for script in bench/*.py; do $(BIN)/python "$$script" $(ARGS); done
+
+$(READY): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "puna needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)." \
+	    "Name another one: make PYTHON=python3.12" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[raise,test,check]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find puna tests bench -name __pycache__ -prune -exec rm -rf {} +
