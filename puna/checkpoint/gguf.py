@@ -27,6 +27,7 @@ from puna.errors import ConfigError, FormatError, RequestError
 from puna.files import atomic_file
 from puna.model.config import ModelConfig
 from puna.tokenizer.interface import Tokenizer
+from puna.tokenizer.specials import END_OF_MESSAGE, END_OF_TURN
 from puna.tokenizer.vocabulary import from_gguf_vocabulary, to_gguf_vocabulary
 
 _ROWS_BYTES = 1 << 20  # of quantized rows that are decoded at once
@@ -53,7 +54,7 @@ def open_gguf(path: Path) -> Checkpoint:
     metadata, entries = header.metadata, dict(header.tensors)
     divisors = entries.pop(gguf_rope.NAME, None)
     found = {name: _stored(path, entry) for name, entry in entries.items()}
-    rope_freqs = None if divisors is None else _stored(path, divisors).read()
+    rope_freqs = None if divisors is None else _stored(path, divisors).read(None)
     config = _config(metadata, found, rope_freqs, where=str(path))
     stop_ids = _stop_ids(metadata, path)
     template = metadata.get(_TEMPLATE)
@@ -126,18 +127,19 @@ def _stored(path: Path, entry: TensorEntry) -> StoredTensor:
         shape=entry.shape,
         dtype=entry.kind,
         stored_bytes=entry.stored_bytes,
-        read=partial(_read, path, entry),
+        read=partial(read_tensor, path, entry),
     )
 
 
-def _read(path: Path, entry: TensorEntry) -> Tensor:
+def read_tensor(path: Path, entry: TensorEntry, dtype: torch.dtype | None = None) -> Tensor:
     """Map a plain tensor, or decode a quantized one in runs of rows."""
     if entry.kind in _DTYPES:
-        return map_tensor(path, entry.offset, entry.shape, _DTYPES[entry.kind])
+        plain = map_tensor(path, entry.offset, entry.shape, _DTYPES[entry.kind])
+        return plain if dtype is None else plain.to(dtype)
     rows = 1
     for size in entry.shape[:-1]:
         rows *= size
-    out = torch.empty(rows, entry.shape[-1])
+    out = torch.empty(rows, entry.shape[-1], dtype=dtype or torch.float32)
     step = max(1, _ROWS_BYTES // TYPES[entry.kind].row_bytes(entry.shape[-1]))
     for start in range(0, rows, step):
         stop = min(rows, start + step)
@@ -278,18 +280,27 @@ def _metadata(config: ModelConfig, kind: str, name: str) -> dict[str, Typed]:
 
 
 def _stop_metadata(stop_ids: Sequence[int], tokenizer: Tokenizer | None) -> dict[str, Typed]:
-    """Spell stop ids under llama.cpp's keys, the end of text first."""
-    stops = list(dict.fromkeys(stop_ids))
+    """Spell stop ids under llama.cpp's three keys: end of text, of turn, of message.
+
+    A tokenizer says which id is which, and keeps its own end of text; without one, the order does.
+    """
+    stops, keys = list(dict.fromkeys(stop_ids)), list(_STOPS)
+    placed: dict[str, int] = {}
     if tokenizer is not None:
-        known = sorted(tokenizer.stop_ids, key=lambda stop: stop != tokenizer.eos_id)
-        stops = sorted(stops or known, key=lambda stop: stop != tokenizer.eos_id)
-    if len(stops) > len(_STOPS):
+        stops = stops or sorted(tokenizer.stop_ids)
+        turn, message = (tokenizer.specials.get(name) for name in (END_OF_TURN, END_OF_MESSAGE))
+        named = zip(_STOPS, (tokenizer.eos_id, turn, message), strict=True)
+        placed = {key: stop for key, stop in named if stop in stops}
+        keys.remove(_STOPS[0])
+    left = [stop for stop in stops if stop not in placed.values()]
+    free = [key for key in keys if key not in placed]
+    if len(left) > len(free):
         raise ConfigError(
-            f"save_gguf: {len(stops)} stop ids were given; GGUF has places for {len(_STOPS)}. "
-            "Give fewer."
+            f"save_gguf: the stop ids {stops} were given; GGUF has places for {len(_STOPS)}, the "
+            "tokenizer's end of text among them. Give fewer."
         )
-    keys = (f"tokenizer.ggml.{key}" for key in _STOPS)
-    return {key: _typed(stop) for key, stop in zip(keys, stops, strict=False)}
+    placed |= dict(zip(free, left, strict=False))
+    return {f"tokenizer.ggml.{key}": _typed(placed[key]) for key in _STOPS if key in placed}
 
 
 def _typed(value: Any) -> Typed:

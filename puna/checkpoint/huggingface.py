@@ -145,21 +145,23 @@ def read_shard(path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _read(path: Path, name: str) -> Tensor:
+def _read(path: Path, name: str, dtype: torch.dtype | None) -> Tensor:
     try:
         with safe_open(path, framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
-            return tensor
+            return tensor if dtype is None else tensor.to(dtype)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise FormatError(
             f"{path}: '{name}' cannot be read ({error}). Is it still there?"
         ) from error
 
 
-def _read_tied(embed: StoredTensor, head: StoredTensor, where: str) -> Tensor:
+def _read_tied(
+    embed: StoredTensor, head: StoredTensor, where: str, dtype: torch.dtype | None
+) -> Tensor:
     """Return the embedding of a tied model whose file also holds the head; both must agree."""
-    weight = embed.read()
-    if head.shape != embed.shape or not torch.equal(weight, head.read()):
+    weight = embed.read(dtype)
+    if head.shape != embed.shape or not torch.equal(weight, head.read(dtype)):
         raise FormatError(
             f"{where}: tie_word_embeddings is true, but lm_head.weight differs from the embedding; "
             "they must be equal. Set tie_word_embeddings to false to keep the head."

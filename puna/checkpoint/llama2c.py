@@ -7,7 +7,6 @@ Source: karpathy/llama2.c, export.py, version 0 ("legacy").
 
 import struct
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -157,7 +156,11 @@ def _stored(path: Path, offset: int, shape: tuple[int, ...]) -> StoredTensor:
     count = 4
     for size in shape:
         count *= size
-    read = partial(map_tensor, path, offset, shape, torch.float32)
+
+    def read(dtype: torch.dtype | None) -> Tensor:
+        plain = map_tensor(path, offset, shape, torch.float32)
+        return plain if dtype is None else plain.to(dtype)
+
     return StoredTensor(shape=shape, dtype="F32", stored_bytes=count, read=read)
 
 

@@ -41,7 +41,7 @@ def load_model(
     with torch.device("meta"), _Undrawn():
         model = Llama(checkpoint.config)
     for name in checkpoint.tensor_names():
-        weight = checkpoint.tensor(name).to(device=device, dtype=dtype)
+        weight = checkpoint.tensor(name, dtype).to(device)
         owner, _, leaf = name.rpartition(".")
         parameter = nn.Parameter(weight.contiguous(), requires_grad=False)
         setattr(model.get_submodule(owner), leaf, parameter)

@@ -195,18 +195,30 @@ def _join(name: str, shards: Sequence[Shard], width: int, folder: Path) -> Store
     )
 
 
-def _read_joined(name: str, shards: Sequence[Shard], split: int | None, folder: Path) -> Tensor:
+def _read_joined(
+    name: str,
+    shards: Sequence[Shard],
+    split: int | None,
+    folder: Path,
+    dtype: torch.dtype | None,
+) -> Tensor:
     parts = [shard.read(name) for shard in shards]
+    dtype = dtype or parts[0].dtype
     if len(parts) == 1:
-        return parts[0]
-    if split is not None:
-        return torch.cat(parts, dim=split)
-    if any(not torch.equal(part, parts[0]) for part in parts):
-        raise FormatError(
-            f"{folder}: the copies of '{name}' differ between shards; they must be equal. The "
-            "shards do not belong together."
-        )
-    return parts[0].clone()  # a view of a few bytes would keep a whole file mapped
+        return parts[0].to(dtype)
+    if split is None:
+        if any(not torch.equal(part, parts[0]) for part in parts):
+            raise FormatError(
+                f"{folder}: the copies of '{name}' differ between shards; they must be equal. The "
+                "shards do not belong together."
+            )
+        return parts[0].to(dtype, copy=True)  # a small view would keep a whole file mapped
+    shape = list(parts[0].shape)
+    shape[split] *= len(parts)
+    joined = torch.empty(shape, dtype=dtype)
+    for place, part in zip(joined.chunk(len(parts), split), parts, strict=True):
+        place.copy_(part)  # converted on the way
+    return joined
 
 
 def _is_tied(joined: Mapping[str, StoredTensor], first: Shard) -> bool:
@@ -220,7 +232,7 @@ def _is_tied(joined: Mapping[str, StoredTensor], first: Shard) -> bool:
     shapes = first.shapes[EMBED.meta], first.shapes[HEAD.meta]
     rows, columns = (min(*sizes, 64) for sizes in zip(*shapes, strict=True))
     corners = [first.read(name)[:rows, :columns] for name in (EMBED.meta, HEAD.meta)]
-    return torch.equal(*corners) and torch.equal(embed.read(), head.read())
+    return torch.equal(*corners) and torch.equal(embed.read(None), head.read(None))
 
 
 def _single_kv_heads(name: str, stored: StoredTensor, config: ModelConfig) -> StoredTensor:
@@ -235,8 +247,8 @@ def _single_kv_heads(name: str, stored: StoredTensor, config: ModelConfig) -> St
     if repeats < 2 or stored.shape[0] % rows:
         return stored
 
-    def read() -> Tensor:
-        heads = stored.read().view(config.kv_heads, repeats, config.head_width, -1)
+    def read(dtype: torch.dtype | None) -> Tensor:
+        heads = stored.read(dtype).view(config.kv_heads, repeats, config.head_width, -1)
         if any(not torch.equal(heads[:, 0], heads[:, copy]) for copy in range(1, repeats)):
             raise FormatError(
                 f"'{name}' holds {repeats * config.kv_heads} heads for the {config.kv_heads} of "

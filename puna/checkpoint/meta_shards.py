@@ -65,7 +65,7 @@ class SafetensorsShard:
 
     def read(self, name: str) -> Tensor:
         """Return one tensor, mapped."""
-        return self._tensors[name].read()
+        return self._tensors[name].read(None)
 
 
 class PickledShard:

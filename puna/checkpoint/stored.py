@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from puna.checkpoint.layout import to_half_split
@@ -31,7 +32,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     dtype: str  # as the file stores it: F32, BF16, Q4_K, ...
     stored_bytes: int
-    read: Callable[[], Tensor]
+    read: Callable[[torch.dtype | None], Tensor]  # None: the dtype that holds what is stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +52,15 @@ class Checkpoint:
         """Return puna's names of all tensors, embedding first."""
         return tuple(self.tensors)
 
-    def tensor(self, name: str) -> Tensor:
-        """Read one tensor in puna's layout; a view of the mapped file where the format allows."""
+    def tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """Read one tensor in puna's layout; a view of the mapped file where the format allows.
+
+        Args:
+            dtype: what it is read as; None keeps what is stored, and makes quantized ones float32.
+        """
         if name not in self.tensors:
             raise NotFoundError(f"{self.path}: there is no tensor '{name}' in this checkpoint.")
-        return self.tensors[name].read()
+        return self.tensors[name].read(dtype)
 
     def tokenizer(self) -> Tokenizer | None:
         """Load the tokenizer that lies with the weights, or return None where there is none."""
@@ -128,7 +133,7 @@ def adopt(
 
 
 def _half_split(stored: StoredTensor, heads: int, name: str) -> StoredTensor:
-    return replace(stored, read=lambda: to_half_split(stored.read(), heads, where=name))
+    return replace(stored, read=lambda dtype: to_half_split(stored.read(dtype), heads, where=name))
 
 
 def _refuse_extra(found: Mapping[str, StoredTensor], known: set[str], where: str) -> None:

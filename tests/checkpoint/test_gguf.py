@@ -12,7 +12,7 @@ import torch
 
 from puna.checkpoint import gguf_rope
 from puna.checkpoint.facts import Facts
-from puna.checkpoint.gguf import _read, read_rows, save_gguf
+from puna.checkpoint.gguf import read_rows, read_tensor, save_gguf
 from puna.checkpoint.gguf_blocks import TYPES, encode_q8_0
 from puna.checkpoint.gguf_file import read_header
 from puna.checkpoint.layout import to_interleaved
@@ -124,7 +124,7 @@ def test_a_quantized_tensor_reads_whole_and_by_rows(kind: str, tmp_path: Path) -
     entry = read_header(tmp_path / "one.gguf").tensors["x"]
     assert entry.shape == (40, 512)
     expected = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[kind])
-    whole = _read(tmp_path / "one.gguf", entry).float()
+    whole = read_tensor(tmp_path / "one.gguf", entry).float()
     torch.testing.assert_close(whole, torch.from_numpy(expected.reshape(40, 512)))
     rows = read_rows(tmp_path / "one.gguf", entry, 11, 23).float()
     assert torch.equal(rows, whole[11:23])
@@ -164,6 +164,30 @@ def test_the_oracle_reads_what_puna_writes(kind: str, tmp_path: Path) -> None:
         step = {"F32": 0.0, "F16": 2.0**-11, "BF16": 2.0**-8, "Q8_0": 0.5 / 127 + 2.0**-11}[kind]
         bound = 0.0 if one else step * float(weight.abs().max())
         assert float((torch.tensor(values) - weight).abs().max()) <= bound
+
+
+def test_stop_ids_stand_under_the_keys_that_name_them(tmp_path: Path) -> None:
+    """End of text 265, of message 272, of turn 273 in a vocabulary of 264 ranks."""
+    state, tok = random_state(WIDE), tiny_tokenizer()
+    names = {name: tok.specials[name] for name in ("<|eom_id|>", "<|eot_id|>")}
+    assert names == {"<|eom_id|>": 272, "<|eot_id|>": 273}
+    save_gguf(state, WIDE, tmp_path / "m.gguf", tokenizer=tok, stop_ids=(265, 272, 273))
+    metadata = read_header(tmp_path / "m.gguf").metadata
+    assert metadata["tokenizer.ggml.eos_token_id"] == 265
+    assert metadata["tokenizer.ggml.eot_token_id"] == 273
+    assert metadata["tokenizer.ggml.eom_token_id"] == 272
+    with pytest.raises(ConfigError, match="Give fewer"):
+        save_gguf(state, WIDE, tmp_path / "m.gguf", tokenizer=tok, stop_ids=(265, 1, 2, 3))
+
+
+def test_a_tokenizer_keeps_its_end_of_text_whatever_stops_an_answer(tmp_path: Path) -> None:
+    save_gguf(
+        random_state(WIDE), WIDE, tmp_path / "m.gguf", tokenizer=tiny_tokenizer(), stop_ids=(273,)
+    )
+    checkpoint = open_checkpoint(tmp_path / "m.gguf")
+    tok = checkpoint.tokenizer()
+    assert tok is not None and tok.eos_id == 265
+    assert checkpoint.stop_ids == (265, 273)
 
 
 def test_rows_that_no_block_divides_are_kept_in_half_precision(tmp_path: Path) -> None:

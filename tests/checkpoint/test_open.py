@@ -83,7 +83,7 @@ def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
 def test_opening_reads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = model_folder(tmp_path / "model")
 
-    def forbidden(self: Checkpoint, name: str) -> torch.Tensor:
+    def forbidden(self: Checkpoint, name: str, dtype: Any = None) -> torch.Tensor:
         raise AssertionError(f"{name} was read")
 
     monkeypatch.setattr(Checkpoint, "tensor", forbidden)
