@@ -150,7 +150,9 @@ def test_hf_equals_the_published_template_on_the_real_tokenizer(llama3: Tokenize
     assert ChatFormat(llama3, TEMPLATE).render(dialog, tools).ids == expected
 
 
-@pytest.mark.parametrize("chat", [HF, BY_TEMPLATE, ChatFormat(BYTES, "hf3")], ids=repr)
+@pytest.mark.parametrize(
+    "chat", [HF, BY_TEMPLATE, ChatFormat(BYTES, "hf3")], ids=["hf", "template", "hf3"]
+)
 def test_control_tokens_in_messages_stay_text(chat: ChatFormat) -> None:
     def dialog(text: str) -> list[Message]:
         return [Message(role=role, content=text) for role in ("system", "user", "assistant")]
