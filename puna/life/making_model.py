@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from puna.life.run import Run
 from puna.model.config import ModelConfig, RopeScaling
 from puna.model.init import initialise
 from puna.model.llama import Llama
+from puna.pretrain.extension import lengthen
 from puna.train.phase import PhaseConfig, run_phase
 
 DATA_STAGES = ("curate", "tokenizer", "pack")
@@ -46,17 +46,12 @@ def extend_stage(run: Run) -> dict[str, Any]:
     """
     recipe = run.recipe
     scaling = RopeScaling(factor=recipe.rope_factor, original_context=recipe.pretrain.sequence)
-    base = load_model(run.stage("pretrain") / "model")
-    weights = base.state_dict()
+    model = load_model(run.stage("pretrain") / "model")
     facts: dict[str, Any] = {}
-    model = base
     for phase in recipe.extend:
-        shape = replace(base.config, context=phase.sequence, rope_scaling=scaling)
-        model = Llama(shape)
-        model.load_state_dict(weights)
+        model = lengthen(model, context=phase.sequence, scaling=scaling)
         name = f"extend-{phase.sequence}"
         facts[name] = _train(run, "extend", name, model, phase)
-        weights = model.state_dict()
     _save(run, model, run.stage("extend") / "model")
     return {"context": model.config.context, "phases": facts}
 

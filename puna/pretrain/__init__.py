@@ -1,1 +1,1 @@
-"""The stages that raise a base model: initial pretraining and the extension of its context."""
+"""What raising a base model needs beyond the training loop: the extension of its context."""
