@@ -45,11 +45,11 @@ def test_a_counter_that_runs_over_goes_on(tmp_path: Path) -> None:
 
 def test_without_counters_the_estimate_says_its_assumption(tmp_path: Path) -> None:
     meter = EnergyMeter(powercap=tmp_path, watts_per_core=5.0)
-    end = time.process_time() + 0.05
+    end = time.process_time() + 0.1  # the system counts CPU time in steps of 0.01 s
     while time.process_time() < end:
         pass
     energy = meter.read()
-    assert 0.04 * 5 / 3.6e6 < energy.kwh < 5 * 5 / 3.6e6
+    assert 0.07 * 5 / 3.6e6 < energy.kwh < 5 * 5 / 3.6e6
     assert energy.grams_co2 == pytest.approx(energy.kwh * 414)
     assert "estimated" in energy.how
     assert "5 W" in energy.how
