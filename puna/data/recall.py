@@ -21,7 +21,7 @@ NAMES = (
 )
 
 FACT = "The secret number of {name} is {value}."
-QUESTION = "What is the secret number of {name}?"
+QUESTION = "The secret number of {name} is"
 
 Measure = Callable[[str], int]  # the length of a text, in characters or in tokens
 

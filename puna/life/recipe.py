@@ -39,6 +39,7 @@ class ShapeConfig:
     rope_theta: float = 500_000.0
     norm_eps: float = 1e-5
     tied: bool = True
+    induction: bool = False  # fresh weights that can copy already (puna.model.induction)
 
     def model_config(self, *, vocab: int, context: int) -> ModelConfig:
         """Return the shape with its vocabulary and its first context."""

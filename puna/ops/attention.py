@@ -64,11 +64,10 @@ def attend_documents(
         spans: first token and end of each document in the rows laid end to end, as from
             `document_spans`.
     """
-    q_rows, k_rows, v_rows = (x.flatten(0, 1)[None] for x in (q, k, v))
-    parts = [
-        attend(q_rows[:, a:b], k_rows[:, a:b], v_rows[:, a:b], mask=None, causal=True)
-        for a, b in spans
-    ]
+    lengths = [end - start for start, end in spans]
+    # split, not slices: the gradient of a slice is a whole tensor of zeros.
+    rows = (torch.split(x.flatten(0, 1)[None], lengths, dim=1) for x in (q, k, v))
+    parts = [attend(*part, mask=None, causal=True) for part in zip(*rows, strict=True)]
     return torch.cat(parts, dim=1).view(q.shape)
 
 

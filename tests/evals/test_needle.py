@@ -51,7 +51,7 @@ def test_a_model_that_copies_finds_every_needle() -> None:
         for row, line in enumerate(ids.tolist()):
             text = tok.decode(line)
             at = text.index(".", text.index("secret number of")) - 4
-            question = text.rindex("?")
+            question = text.rindex(" is") + 2
             shift = len(SPECIAL) - 1  # BOS is one id and many characters
             for step in range(4):
                 hidden[row, question + 1 + step - shift, ord(text[at + step])] = 1.0
