@@ -4,6 +4,7 @@ A verb brings its stage up to date, and those before it first. Results go to std
 conversation, the path of the report, the command to talk to the model.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -124,6 +125,12 @@ def _resume(run: Path, *, until: str) -> Path:
     return _bring_up_to_date(str(config), run, [Path(p) for p in pages], None, until=until)
 
 
+def _command() -> str:
+    """Return how this command was called, where that leads back to it, else its name."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "puna" and called.is_file() else "puna"
+
+
 def _tell(folder: Path) -> None:
     """Print what a person wants to see at the end."""
     import json
@@ -135,4 +142,4 @@ def _tell(folder: Path) -> None:
             print(f"      {call['name']}({call['arguments'].get('query', '')}) = {call['result']}")
         print(f"{folder.name:<6}{sample['answer']}")
     print(f"\nReport:   {folder / 'report.html'}")
-    print(f"Talk:     puna chat {folder}")
+    print(f"Talk:     {_command()} chat {folder}")

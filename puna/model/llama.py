@@ -137,7 +137,7 @@ class Llama(nn.Module):
         cache: KVCache | None = None,
         counts: Int[Tensor, "B"] | None = None,
         last: Int[Tensor, "B"] | None = None,
-    ) -> Float[Tensor, "B T V"]:
+    ) -> Float[Tensor, "B T V"] | Float[Tensor, "B V"]:
         """Return the logits of the token after each position, in float32.
 
         Args:
