@@ -16,7 +16,7 @@ from torch import Tensor
 
 from puna.chat.format import ChatFormat
 from puna.chat.messages import Message, to_messages
-from puna.checkpoint.load import load_model, load_tokenizer
+from puna.checkpoint.load import check_tokenizer, load_model, load_tokenizer
 from puna.checkpoint.open import open_checkpoint
 from puna.checkpoint.stored import Checkpoint
 from puna.config import refuse_unknown_keys
@@ -89,11 +89,8 @@ def load(
         tok = checkpoint.tokenizer()
     else:
         tok = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
-    if tok is not None and tok.vocab > checkpoint.config.vocab:
-        raise RequestError(
-            f"load: the tokenizer has {tok.vocab} ids; {path} has weights for "
-            f"{checkpoint.config.vocab}. Use the tokenizer that belongs to the weights."
-        )
+    if tok is not None:
+        check_tokenizer(tok, checkpoint)
     if dtype is None:
         dtype = natural_dtype(checkpoint, place)
     elif isinstance(dtype, str):

@@ -16,13 +16,18 @@ from torch.overrides import TorchFunctionMode
 from puna.checkpoint.open import RUN_MODEL, is_gguf, open_checkpoint, resolve
 from puna.checkpoint.stored import Checkpoint
 from puna.checkpoint.tokenizer_files import has_tokenizer
-from puna.errors import NotFoundError
+from puna.errors import FormatError, NotFoundError
 from puna.model.llama import Llama
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.load import load_tokenizer_file
 
 # Quantized weights become float32, which holds them exactly.
 _DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16}
+
+# Trainers round the rows of an embedding up to one of these, for the speed of matrix kernels
+# (transformers: resize_token_embeddings, pad_to_multiple_of); DeepSeek-Coder has 32,022 tokens in
+# 32,256 rows.
+_PADDED_TO = (8, 16, 32, 64, 128, 256)
 
 
 def load_model(
@@ -72,6 +77,20 @@ class _Undrawn(TorchFunctionMode):
 def stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
     """Return the dtype that holds the weights: their own, or float32 for quantized ones."""
     return _DTYPES.get(checkpoint.tensors["embed.weight"].dtype, torch.float32)
+
+
+def check_tokenizer(tok: Tokenizer, checkpoint: Checkpoint) -> None:
+    """Refuse a tokenizer of another model: as many tokens as rows are expected, but for padding.
+
+    Raises:
+        FormatError: the numbers do not belong together.
+    """
+    rows = checkpoint.config.vocab
+    if rows not in (tok.vocab, *(-(-tok.vocab // n) * n for n in _PADDED_TO)):
+        raise FormatError(
+            f"{checkpoint.path}: the tokenizer has {tok.vocab:,} ids and the embedding {rows:,} "
+            "rows; they should be equal. Give the tokenizer that belongs to the weights."
+        )
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:

@@ -32,12 +32,14 @@ def inspect(
         json_: Print one JSON object.
     """
     from puna.checkpoint.inspect import inspect_checkpoint
-    from puna.checkpoint.load import load_tokenizer
+    from puna.checkpoint.load import check_tokenizer, load_tokenizer
     from puna.checkpoint.open import open_checkpoint
     from puna.llm import chat_style
 
     checkpoint = open_checkpoint(model)
     tok = checkpoint.tokenizer() if tokenizer is None else load_tokenizer(tokenizer)
+    if tok is not None:
+        check_tokenizer(tok, checkpoint)
     facts = inspect_checkpoint(checkpoint, tok)
     style = chat_style(checkpoint, tok)
     chat = "none" if style.dialect is None else style.dialect

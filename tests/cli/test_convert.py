@@ -7,7 +7,7 @@ import pytest
 
 from puna.cli.convert import convert
 from puna.cli.inspect import inspect
-from puna.errors import RequestError
+from puna.errors import FormatError, RequestError
 from tests.testdata import testdata
 
 
@@ -33,6 +33,14 @@ def test_inspect_tells_shape_memory_and_where_each_fact_stands(
     assert "8 query and 4 key/value, 8 wide" in page["heads"] and "[metadata]" in page["rope"]
     assert "SentencePieceTokenizer, 512 ids" in page["tokenizer"]
     assert "F16 259,328, F32 704" in page["numbers"]
+
+
+def test_inspect_refuses_a_tokenizer_of_another_model() -> None:
+    with pytest.raises(FormatError, match="32,000 ids and the embedding 512 rows"):
+        inspect(
+            str(testdata("weights/stories260K/hf")),
+            tokenizer=testdata("tokenizers/llama2/tokenizer.model"),
+        )
 
 
 def test_inspect_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:

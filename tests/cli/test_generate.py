@@ -98,4 +98,4 @@ def test_a_tokenizer_of_another_model_is_refused(capsys) -> None:
     other = str(testdata("tokenizers/llama2/tokenizer.model"))
     words = ["generate", str(testdata(f"{STORIES}/stories260K.bin")), "--tokenizer", other]
     assert main([*words, "--prompt", "x"]) == 1
-    assert "32000 ids" in capsys.readouterr().err
+    assert "32,000 ids" in capsys.readouterr().err

@@ -1,15 +1,20 @@
 """What `puna.load` learns from a folder: chat format, tools, number format, tokenizer."""
 
 import dataclasses
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 
 import puna
+from puna.checkpoint.huggingface import save_huggingface
 from puna.checkpoint.open import open_checkpoint
-from puna.errors import RequestError
+from puna.errors import FormatError
 from puna.llm import load, natural_dtype
+from puna.tokenizer.interface import Tokenizer
 from puna.tools.calculator import CALCULATOR
+from tests.infer.tiny import tiny_model
 from tests.llm.folders import TEMPLATE, save_folder, save_run
 from tests.llm.scripted import BYTES
 from tests.testdata import testdata
@@ -71,12 +76,25 @@ def test_a_tokenizer_may_be_given_as_an_object(tmp_path) -> None:
     assert load(save_folder(tmp_path / "m"), tokenizer=BYTES).tokenizer is BYTES
 
 
-def test_a_tokenizer_of_another_model_is_refused() -> None:
-    with pytest.raises(RequestError, match="32000 ids"):
+def test_a_tokenizer_of_another_model_is_refused(tmp_path) -> None:
+    with pytest.raises(FormatError, match="32,000 ids and the embedding 512 rows"):
         load(
             testdata(f"{STORIES}/stories260K.bin"),
             tokenizer=testdata("tokenizers/llama2/tokenizer.model"),
         )
+    folder = save_folder(tmp_path / "m")
+    with pytest.raises(FormatError, match=f"200 ids and the embedding {BYTES.vocab} rows"):
+        load(folder, tokenizer=_of_size(200))
+
+
+def test_rows_that_pad_the_embedding_need_no_token(tmp_path) -> None:
+    model = tiny_model(vocab=320, context=64)
+    save_huggingface(model, model.config, tmp_path / "padded")
+    assert load(tmp_path / "padded", tokenizer=_of_size(302)).tokenizer.vocab == 302
+
+
+def _of_size(vocab: int) -> Tokenizer:
+    return cast("Tokenizer", SimpleNamespace(vocab=vocab, stop_ids=frozenset(), specials={}))
 
 
 @pytest.mark.parametrize(
