@@ -24,7 +24,7 @@ from puna.checkpoint.load import load_model, load_tokenizer
 from puna.checkpoint.meta import save_meta
 from puna.checkpoint.open import open_checkpoint
 from puna.checkpoint.stored import Checkpoint
-from puna.errors import FormatError, RequestError
+from puna.errors import FormatError, PunaError, RequestError
 from puna.log import note
 from puna.model.llama import Llama
 from puna.tokenizer.interface import Tokenizer
@@ -34,6 +34,7 @@ Number = Literal["float32", "float16", "bfloat16", "q8_0"]
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _STORED = {"F16": torch.float16, "BF16": torch.bfloat16}
+_SUFFIXES = {"gguf": ".gguf", "llama2c": ".bin"}  # of the formats that are one file
 _GGUF_KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
 
 # Half a unit in the last place of float32, in which both models are compared.
@@ -159,10 +160,23 @@ def _check(target: Path, to: str, dtype: str | None, shards: int) -> None:
             f"{target}: something is there already; a new path is expected. Choose another target "
             "or remove it."
         )
+    expected, given = _SUFFIXES.get(to), target.suffix.lower()
+    if expected is not None and given != expected:
+        raise RequestError(
+            f"{target}: {to} is a file whose name ends in {expected}, by which programs know it. "
+            "Give the target that ending."
+        )
+    if expected is None and given in _SUFFIXES.values():
+        raise RequestError(
+            f"{target}: {to} is a folder; a name that ends in {given} is expected of a file. "
+            "Choose another target, or another format."
+        )
     if dtype == "q8_0" and to != "gguf":
         raise RequestError(f"convert: q8_0 is a number format of gguf; {to} cannot hold it.")
     if to == "llama2c" and dtype not in (None, "float32"):
         raise RequestError(f"convert: llama2.c files hold float32; dtype={dtype} was given.")
+    if shards < 1:
+        raise RequestError(f"convert: shards={shards} was given; 1 or more is expected.")
     if shards != 1 and to != "meta":
         raise RequestError(f"convert: shards={shards} was given; only Meta folders are cut so.")
 
@@ -233,6 +247,8 @@ def _staged(target: Path) -> Iterator[Path]:
     try:
         yield staged
         staged.replace(target)
+    except PunaError as error:  # a person knows the target, not where it is prepared
+        raise type(error)(str(error).replace(str(staged), str(target))) from error
     finally:
         if staged.is_dir():
             shutil.rmtree(staged)

@@ -17,6 +17,7 @@ from puna.checkpoint.stored import Checkpoint
 from puna.errors import FormatError, NotFoundError
 
 RUN_MODEL = "model"  # where a run folder keeps its newest model
+RUN_STAGES = "stages"  # and what led to it
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint:
@@ -39,6 +40,11 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         return open_meta(place)
     if (place / CONFIG).exists():
         return open_huggingface(place)
+    if (place / RUN_STAGES).is_dir():
+        raise NotFoundError(
+            f"{place}: the run has no model yet; its last stages write {RUN_MODEL}/. Let "
+            f"`puna raise --run {place}` finish, or give the model of one of its stages."
+        )
     hint = ""
     if files := sorted(file.name for file in place.glob("*.gguf")):
         hint = f" It holds {', '.join(files[:3])}: give the file itself."

@@ -13,7 +13,7 @@ from puna.checkpoint.huggingface import save_huggingface
 from puna.checkpoint.layout import to_interleaved
 from puna.checkpoint.load import load_model
 from puna.checkpoint.open import open_checkpoint
-from puna.errors import FormatError, RequestError
+from puna.errors import ConfigError, FormatError, RequestError
 from tests.checkpoint.models import (
     GENERATIONS,
     assert_same_state,
@@ -93,17 +93,29 @@ def test_weights_that_are_not_numbers_fail_verification(tmp_path: Path) -> None:
     [
         ({"to": "onnx"}, "to='onnx'"),
         ({"dtype": "int4"}, "dtype='int4'"),
+        ({"shards": 0}, "shards=0 was given; 1 or more"),
+        ({"to": "gguf"}, "gguf is a file whose name ends in .gguf"),
+        ({"to": "llama2c"}, "llama2c is a file whose name ends in .bin"),
+        ({"target": "copy.gguf"}, "meta is a folder"),
         ({"to": "hf", "dtype": "q8_0"}, "q8_0 is a number format of gguf"),
-        ({"to": "llama2c", "dtype": "float16"}, "llama2.c files hold float32"),
-        ({"to": "gguf", "shards": 2}, "only Meta folders are cut so"),
+        ({"to": "llama2c", "target": "m.bin", "dtype": "float16"}, "llama2.c files hold float32"),
+        ({"to": "gguf", "target": "m.gguf", "shards": 2}, "only Meta folders are cut so"),
     ],
 )
 def test_arguments_that_do_not_suit_the_format_are_refused(
     changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    arguments: dict[str, Any] = {"to": "meta"} | changes
+    arguments: dict[str, Any] = {"to": "meta", "target": "copy"} | changes
+    target = tmp_path / arguments.pop("target")
     with pytest.raises(RequestError, match=message):
-        convert(source_of(tmp_path), tmp_path / "copy", **arguments)
+        convert(source_of(tmp_path), target, **arguments)
+    assert not target.exists()
+
+
+def test_an_error_names_the_target_and_not_where_it_is_prepared(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        convert(source_of(tmp_path), tmp_path / "copy", "meta", shards=7)
+    assert str(caught.value).startswith(f"{tmp_path / 'copy'}: heads=")
 
 
 @pytest.mark.parametrize("to", ["hf", "meta", "gguf", "llama2c"])

@@ -149,12 +149,14 @@ def test_a_full_disk_leaves_the_previous_model_and_nothing_else(
     assert_same_state(dict(load_model(model).state_dict()), random_state(TINY))
 
 
-@pytest.mark.parametrize("to", ["hf", "meta", "gguf", "llama2c"])
+@pytest.mark.parametrize(
+    ("to", "name"), [("hf", "copy"), ("meta", "copy"), ("gguf", "m.gguf"), ("llama2c", "m.bin")]
+)
 def test_a_full_disk_during_a_conversion_leaves_nothing(
-    to: Any, originals: Path, tmp_path: Path
+    to: Any, name: str, originals: Path, tmp_path: Path
 ) -> None:
     with full_disk(60_000), pytest.raises(OSError, match=r"too large|full|write"):
-        convert(originals / "model.hf", tmp_path / "copy", to)
+        convert(originals / "model.hf", tmp_path / name, to)
     assert not any(tmp_path.iterdir())
 
 

@@ -64,6 +64,9 @@ def test_what_is_no_model_is_refused_with_what_would_be_one(tmp_path: Path) -> N
     (tmp_path / "ggufs" / "m.gguf").touch()
     with pytest.raises(FormatError, match=r"It holds m\.gguf: give the file itself"):
         open_checkpoint(tmp_path / "ggufs")
+    (tmp_path / "run" / "stages").mkdir(parents=True)
+    with pytest.raises(NotFoundError, match="the run has no model yet"):
+        open_checkpoint(tmp_path / "run")
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").touch()
     with pytest.raises(NotFoundError, match=r"pickled pytorch_model\.bin files are not read"):
