@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from puna.cli.screen import PipeScreen, TerminalScreen
 from puna.cli.typed_message import read_message
+from puna.errors import RequestError
 
 if TYPE_CHECKING:
     from puna.cli.conversation import Conversation
@@ -32,12 +33,12 @@ def chat(
     tokenizer: Path | None = None,
     device: str = "auto",
     dtype: str | None = None,
-) -> None:
+) -> int:
     """Talk with a model in the terminal.
 
     Answers stream; /help lists what can be typed besides messages (/system, /reset, /save, /quit).
-    Ctrl-C stops an answer. Where stdin is no terminal, each line is a message and stdout holds the
-    answers alone.
+    Ctrl-C stops an answer. Where stdin is no terminal, each line is a message, stdout holds the
+    answers alone, and the exit code is 1 where a message got none.
 
     For example:
       puna chat runs/cria
@@ -76,8 +77,9 @@ def chat(
     if is_terminal:
         screen.note(f"{model}: {llm.model.config.parameters:,} parameters. /help shows commands.")
         with_history(lambda: converse(talk, read_typed))
-    else:
-        converse(talk, read_piped)
+        return 0
+    converse(talk, read_piped)
+    return 1 if talk.refused else 0
 
 
 def converse(talk: "Conversation", read_line: Callable[[str], str]) -> None:
@@ -112,7 +114,12 @@ def read_typed(prompt: str) -> str:
 
 def read_piped(_: str) -> str:
     """Return the next line of a pipe."""
-    line = sys.stdin.readline()
+    try:
+        line = sys.stdin.readline()
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            f"stdin: the bytes are no text ({error}); UTF-8 is expected. Convert the input."
+        ) from None
     if not line:
         raise EOFError
     return line.removesuffix("\n")

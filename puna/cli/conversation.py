@@ -55,6 +55,7 @@ class Conversation:
         self._tools = list(tools)
         self.system = system
         self.turns: list[Message] = []  # without the system message
+        self.refused = 0  # messages that could not be answered
 
     @property
     def messages(self) -> list[Message]:
@@ -90,14 +91,12 @@ class Conversation:
         try:
             self.turns.append(Message(role="user", content=text))
             self._exchange()
-        except ContextError as error:
+        except (ContextError, RequestError) as error:
+            # No room for it, or no place in the format: the person may put it otherwise.
             self.turns = before
-            self.screen.note(f"{error} Type /reset to begin anew.")
-        except (
-            RequestError
-        ) as error:  # the format has no place for it: the person may put it otherwise
-            self.turns = before
-            self.screen.note(str(error))
+            self.refused += 1
+            hint = " Type /reset to begin anew." if isinstance(error, ContextError) else ""
+            self.screen.note(f"{error}{hint}")
         except KeyboardInterrupt:  # while a tool was running
             self.turns = before
             self.screen.note("(stopped; the message is taken back)")

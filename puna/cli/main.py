@@ -77,7 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has left. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
-    except (PunaError, OSError) as error:
+    except OSError as error:  # many errors of puna are some too; those say all in their text
+        where = f"{error.filename}: " if error.strerror and error.filename else ""
+        _say(f"{where}{error.strerror or error}", is_debug=is_debug)
+        return 1
+    except PunaError as error:
         _say(str(error), is_debug=is_debug)
         return 1
     except KeyboardInterrupt:

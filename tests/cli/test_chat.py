@@ -4,6 +4,8 @@ import io
 import json
 from collections.abc import Callable, Iterator
 
+import pytest
+
 from puna.cli.chat import converse
 from puna.cli.conversation import Conversation
 from puna.cli.main import main
@@ -206,6 +208,26 @@ def test_a_pipe_sends_a_line_a_message_and_stdout_holds_the_answers(
     dialog = [{"role": "user", "content": "Hi"}]
     first = load(tmp_path).chat(dialog, tools=[CALCULATOR], temperature=0, max_tokens=4)
     assert out.startswith(first.content + "\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "option", "said"),
+    [
+        (b"far too long " * 200, "--seed=1", "the model's context is 256"),
+        (b"Hi\n", "--max-tokens=-1", "max_tokens=-1 was given"),
+        (b"Hi\n", "--temperature=-1", "temperature=-1.0 was given"),
+        (b"caf\xe9\n", "--seed=1", "UTF-8 is expected"),
+    ],
+)
+def test_a_pipe_with_a_message_that_got_no_answer_ends_with_exit_1(
+    typed, option, said, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed), "utf-8"))
+    assert main(["chat", str(save_run(tmp_path)), option]) == 1
+    out, err = capsys.readouterr()
+    assert out.strip() == ""
+    assert said in err
+    assert err.count("\n") == 1
 
 
 def test_a_model_without_a_chat_format_is_one_line_and_exit_1(capsys) -> None:

@@ -125,7 +125,7 @@ def test_debug_shows_the_traceback_too(failing, capsys) -> None:
 def test_a_full_disk_is_one_line_too(failing, capsys) -> None:
     failing(OSError(28, "No space left on device", "model.safetensors"))
     assert door.main(["fail"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    assert capsys.readouterr().err == "puna: model.safetensors: No space left on device\n"
 
 
 def test_ctrl_c_exits_130(failing, capsys) -> None:
