@@ -200,6 +200,8 @@ class LLM:
             ContextError: a prompt does not fit, or not with its `max_tokens`.
         """
         is_single = isinstance(prompts, str) or _is_ids(prompts)
+        if isinstance(prompts, bytes | Mapping) or not isinstance(prompts, Iterable):
+            raise _no_prompt(prompts)
         listed: Any = [prompts] if is_single else prompts
         batch = [self.prompt_ids(prompt, raw=raw) for prompt in listed]
         call = _Call.read(options, self.sampling, len(batch))
@@ -213,10 +215,7 @@ class LLM:
         """Return the ids that the model reads for a prompt; text gets BOS exactly once."""
         if not isinstance(prompt, str):
             if not _is_ids(prompt):
-                raise RequestError(
-                    f"generate: {type(prompt).__name__} was given; text or a list of ids is "
-                    "expected. Use chat or stream for messages."
-                )
+                raise _no_prompt(prompt)
             return [int(token) for token in prompt]
         if raw:
             return self.tokenizer.encode(prompt, bos=True)
@@ -264,6 +263,8 @@ class LLM:
             date: today, for the formats that tell the model.
         """
 
+        messages = to_messages(messages)
+
         def answer(dialog: Dialog) -> Message:
             reply = self.stream(dialog, tools, date, **options)
             for _ in reply:
@@ -308,7 +309,7 @@ class _Call:
         max_tokens, stop = given.pop("max_tokens", None), given.pop("stop", None) or ()
         ignore_eos = bool(given.pop("ignore_eos", False))
         seeds = given.pop("seed", defaults.seed)
-        seeds = [seeds] * count if seeds is None or isinstance(seeds, int) else list(seeds)
+        seeds = list(seeds) if isinstance(seeds, list | tuple) else [seeds] * count
         if len(seeds) != count:
             raise RequestError(
                 f"generate: {len(seeds)} seeds were given for {count} prompts; "
@@ -318,7 +319,7 @@ class _Call:
         return cls(
             sampling=[dataclasses.replace(base, seed=seed) for seed in seeds],
             max_tokens=max_tokens,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            stop=tuple(stop) if isinstance(stop, list | tuple) else (stop,),
             ignore_eos=ignore_eos,
         )
 
@@ -327,6 +328,13 @@ class _Call:
         if self.stop:
             _ = llm.tokenizer
         return self.stop
+
+
+def _no_prompt(given: object) -> RequestError:
+    return RequestError(
+        f"generate: {type(given).__name__} was given; text or a list of ids is expected. "
+        "Use chat or stream for messages."
+    )
 
 
 def _is_ids(prompt: object) -> TypeGuard[Sequence[int]]:

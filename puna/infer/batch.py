@@ -169,8 +169,11 @@ def limit_of(
             f"{where} holds the id {wrong}; the model's vocabulary has {vocab} ids. "
             "Use the tokenizer that belongs to the weights."
         )
-    if max_tokens is not None and max_tokens < 1:
-        raise RequestError(f"generate: max_tokens={max_tokens} was given; at least 1 is expected.")
+    if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
+        raise RequestError(
+            f"generate: max_tokens={max_tokens!r} was given; a whole number, at least 1, is "
+            "expected."
+        )
     if count >= context:
         raise ContextError(
             f"{where} has {count} tokens; the model's context is {context}, and the answer "

@@ -39,7 +39,10 @@ class SamplingConfig:
         _require("top_p", self.top_p, "between 0 and 1", lambda x: 0 <= x <= 1)
         _require("min_p", self.min_p, "between 0 and 1", lambda x: 0 <= x <= 1)
         _require("repetition_penalty", self.repetition_penalty, "above 0", lambda x: x > 0)
-        _require("seed", self.seed, "between 0 and 2^63 - 1", lambda x: 0 <= x < 2**63)
+        _require(
+            "seed", self.seed, "between 0 and 2^63 - 1, without a fraction,",
+            lambda x: isinstance(x, int) and 0 <= x < 2**63,
+        )  # fmt: skip
 
     def generator(self) -> torch.Generator:
         """Return a fresh generator for one row; it lives on the CPU whatever the model's device."""

@@ -219,6 +219,26 @@ def test_what_is_no_prompt_is_refused(wrong) -> None:
         tiny_llm().generate([wrong], max_tokens=1)
 
 
+@pytest.mark.parametrize("wrong", [3, None, b"text", {"role": "user", "content": "Hi"}])
+def test_what_holds_no_prompts_is_refused(wrong) -> None:
+    with pytest.raises(RequestError, match=f"{type(wrong).__name__} was given; text or a list"):
+        tiny_llm().generate(wrong, max_tokens=1)
+
+
+@pytest.mark.parametrize(
+    "option", [{"max_tokens": 2.5}, {"max_tokens": "3"}, {"stop": 3}, {"seed": 1.5}, {"seed": "a"}]
+)
+def test_an_option_of_the_wrong_kind_is_refused(option) -> None:
+    [(name, value)] = option.items()
+    with pytest.raises(RequestError, match=rf"{name}.*{value}.* was given"):
+        tiny_llm().generate("x", **option)
+
+
+def test_a_text_is_no_dialog() -> None:
+    with pytest.raises(RequestError, match="str given; a list of messages is expected"):
+        tiny_llm().chat("Hi")
+
+
 def test_defaults_of_a_model_are_configurable() -> None:
     assert tiny_llm().sampling == SamplingConfig(temperature=0.6, top_p=0.9)
     llm = tiny_llm()
