@@ -58,8 +58,9 @@ def write_shards(
         for piece in pieces:
             ids = np.asarray(piece.ids, dtype=np.int64)
             if ids.size and (ids.min() < 0 or ids.max() >= vocab):
+                wrong = int(ids.min() if ids.min() < 0 else ids.max())
                 raise FormatError(
-                    f"pack: token id {int(ids.max())} was given; ids lie below the vocabulary "
+                    f"pack: token id {wrong} was given; ids lie below the vocabulary "
                     f"{vocab}. Use the tokenizer that belongs to the model."
                 )
             masked = piece.mask is not None
@@ -100,6 +101,11 @@ class TokenStream:
             raise NotFoundError(
                 f"{folder}: no index.json; a folder of token shards is expected. Run `puna pack`."
             ) from error
+        except ValueError as error:
+            raise _damaged(folder, str(error)) from error
+        facts = ("tokens", "vocab", "dtype", "shards", "documents", "masked")
+        if not isinstance(index, dict) or not index.keys() >= set(facts):
+            raise _damaged(folder, f"{', '.join(facts)} should stand there")
         self.tokens: int = index["tokens"]
         self.vocab: int = index["vocab"]
         self.facts: dict[str, object] = index
@@ -142,6 +148,13 @@ def _close(folder: Path, number: int, ids: list[Ids], mask: list[Ids]) -> None:
     np.concatenate(ids or empty).tofile(folder / f"tokens-{number:05d}.bin")
     if mask:
         np.concatenate(mask).tofile(folder / f"mask-{number:05d}.bin")
+
+
+def _damaged(folder: Path, why: str) -> FormatError:
+    return FormatError(
+        f"{folder}/index.json: the index of the shards is damaged ({why}). Delete the folder and "
+        "pack again."
+    )
 
 
 def _map(path: Path, dtype: np.dtype[np.generic], count: int) -> Ids:

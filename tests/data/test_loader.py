@@ -1,5 +1,8 @@
 """Token shards and batches: nothing lost, the same for any number of ranks, resumable anywhere."""
 
+import weakref
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -123,6 +126,8 @@ def test_nothing_to_pack_is_an_error_and_leaves_nothing(tmp_path) -> None:
 def test_an_id_beyond_the_vocabulary_is_refused(tmp_path) -> None:
     with pytest.raises(FormatError, match="token id 32"):
         write_shards([Piece(ids=[1, 32])], tmp_path / "t", vocab=32)
+    with pytest.raises(FormatError, match="token id -1"):
+        write_shards([Piece(ids=[1, -1])], tmp_path / "t", vocab=32)
 
 
 def test_a_shortened_file_is_refused(tmp_path) -> None:
@@ -143,16 +148,32 @@ def test_too_few_tokens_for_a_row_are_refused(tmp_path) -> None:
         Loader(packed(tmp_path), sequence=512, batch=1, seed=0)
 
 
-def test_packing_streams_its_documents(tmp_path) -> None:
-    """Texts come one by one: the packer holds ids of a shard, never the texts of all."""
-    alive: list[int] = []
+def test_packing_lets_go_of_every_text_it_has_read(tmp_path) -> None:
+    """Pitfall C9: memory does not grow with the texts; what is left is two bytes a token."""
 
-    def texts():
+    class Text(str):
+        """A text that can be watched."""
+
+    alive = weakref.WeakSet[Text]()
+    held: list[int] = []
+
+    def texts() -> Iterator[str]:
         for number in range(50):
-            alive.append(number)
-            yield "abcdefgh"
+            text = Text("abcdefgh" + chr(ord("a") + number % 20))
+            alive.add(text)
+            held.append(len(alive))
+            yield text
+            del text
 
     pack_documents(texts(), Letters(), tmp_path / "t")
-    assert len(alive) == 50
-    assert TokenStream(tmp_path / "t").tokens == 500
-    assert np.fromfile(tmp_path / "t" / "documents.bin", dtype="<i8")[1] == 10
+    assert max(held) <= 2
+    assert TokenStream(tmp_path / "t").tokens == 550
+    assert np.fromfile(tmp_path / "t" / "documents.bin", dtype="<i8")[1] == 11
+
+
+@pytest.mark.parametrize("index", ["", '{"tokens": 25', "[]", '{"tokens": 25}'])
+def test_a_damaged_index_is_named(tmp_path, index: str) -> None:
+    packed(tmp_path)
+    (tmp_path / "tokens" / "index.json").write_text(index)
+    with pytest.raises(FormatError, match=r"index\.json: the index of the shards is damaged"):
+        TokenStream(tmp_path / "tokens")
