@@ -1,5 +1,7 @@
 """The decoder equals transformers' in float32, and a cache changes nothing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -7,7 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from puna.model.cache import KVCache
 from puna.model.config import ModelConfig, RopeScaling
 from puna.model.init import initialise
-from puna.model.llama import Llama
+from puna.model.llama import Llama, View
+from puna.ops.rope import rotation
 
 SHAPE = {"width": 48, "layers": 3, "heads": 6, "mlp_width": 80, "vocab": 101}
 GENERATIONS = {
@@ -181,6 +184,25 @@ def test_rope_frequencies_stay_in_float32_and_are_computed_once(
     assert model.freqs.dtype == torch.float32
     assert torch.equal(model.freqs, before)
     assert len(calls) == 1
+
+
+def test_a_bfloat16_model_turns_by_the_float32_angles() -> None:
+    """Pitfall R4: in bfloat16, positions above 256 share their neighbours' angles."""
+    config = replace(GENERATIONS["llama 3.1"], context=5000)
+    model, views = fresh(config), list[View]()
+    model.blocks[0].register_forward_pre_hook(lambda _module, given: views.append(given[1]))
+    ids = torch.zeros(1, 600, dtype=torch.int64)
+    model(ids)
+    cache = KVCache(config, 1, 5000, torch.bfloat16)
+    cache.lengths += 4000
+    model.to(torch.bfloat16)(ids, cache=cache)
+    model(ids)
+    exact, later, rough = views
+    assert torch.equal(rough.cos, exact.cos) and torch.equal(rough.sin, exact.sin)
+    expected, _ = rotation(torch.arange(4000, 4600)[None], model.freqs)
+    assert torch.equal(later.cos, expected)
+    assert (exact.cos[0, 257] != exact.cos[0, 258]).any()
+    assert (later.cos[0, 94] != later.cos[0, 95]).any()
 
 
 def test_bfloat16_logits_stay_close_to_float32() -> None:

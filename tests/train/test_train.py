@@ -243,6 +243,19 @@ def test_adamw_decays_by_the_learning_rate_times_the_coefficient() -> None:
     torch.testing.assert_close(model.embed.weight.detach(), before * (1 - 0.5 * 0.2 * 0.1))
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_norms_keep_their_weights_where_they_do_not_decay(name: str) -> None:
+    """Pitfall L14: with a zero gradient only decay moves a weight."""
+    model = tiny_model()
+    optimizers = Optimizers(model, OptimizerConfig(name=name, decay_norms=False))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizers.step(share=1.0)
+    kept = {key for key, value in model.state_dict().items() if torch.equal(value, before[key])}
+    assert kept == {key for key in before if "norm" in key}
+
+
 def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
     draw = torch.Generator().manual_seed(7)
     for shape in ((3, 12, 30), (3, 30, 12)):
