@@ -233,15 +233,16 @@ def test_commands_in_the_docs_exist_with_their_options(path: Path) -> None:
             command_line(words[1:]).parse_args(words[1:])
 
 
-def test_the_paper_map_names_what_exists() -> None:
+@pytest.mark.parametrize("name", ["paper-map.md", "pitfalls.md"])
+def test_the_maps_name_what_exists(name: str) -> None:
     from puna.cli.main import COMMANDS
 
-    text = (ROOT / "docs" / "paper-map.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     names = re.findall(r"`((?:puna|tests|bench)/[^`]+)`", text)
     assert len(names) > 20
-    for name in names:
-        file, _, test = name.partition("::")
-        assert (ROOT / file).exists(), f"docs/paper-map.md: {file} does not exist"
+    for found in names:
+        file, _, test = found.partition("::")
+        assert (ROOT / file).exists(), f"docs/{name}: {file} does not exist"
         if test:
             assert f"def {test}(" in (ROOT / file).read_text(), f"{file} has no {test}"
     for verb in re.findall(r"`puna ([a-z]+)", text):
