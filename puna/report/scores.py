@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from puna.evals.vocabulary import LANGUAGES
 from puna.report import quantities as q
 from puna.report.facts import Facts
 from puna.report.headline import needle_scores
@@ -11,16 +12,6 @@ from puna.report.parts import bar, card, grid, interval, section, table
 
 Table = Mapping[str, Any]
 
-LANGUAGES = {
-    "en": "English",
-    "de": "German",
-    "fr": "French",
-    "it": "Italian",
-    "pt": "Portuguese",
-    "hi": "Hindi",
-    "es": "Spanish",
-    "th": "Thai",
-}
 OPERATIONS = {"+": "Sums", "-": "Differences", "*": "Products", "/": "Quotients"}
 
 
