@@ -8,7 +8,7 @@ kind in one language; dictionary documents put the languages side by side. Numbe
 
 import datetime
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -135,14 +135,6 @@ def language_document(index: int, *, seed: int, held_out: bool = False) -> Docum
         source="multilingual",
         language=code,
     )
-
-
-def language_documents(*, seed: int, held_out: bool = False) -> Iterator[Document]:
-    """Yield documents without end."""
-    index = 0
-    while True:
-        yield language_document(index, seed=seed, held_out=held_out)
-        index += 1
 
 
 def _draw(rng: random.Random, held_out: bool, digits: int = 4) -> int:

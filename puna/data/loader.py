@@ -53,11 +53,6 @@ class Loader:
                 "documents or a shorter sequence."
             )
 
-    @property
-    def batches_per_epoch(self) -> float:
-        """Batches until every window has been read once."""
-        return self.windows / self.rows
-
     def batch(self, number: int, *, rank: int = 0, ranks: int = 1) -> Batch:
         """Return this rank's rows of global batch `number`.
 

@@ -7,7 +7,7 @@ reserves; held-out items hold at least one. `problems` writes the items.
 
 import ast
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -46,14 +46,6 @@ def maths_document(index: int, *, seed: int, held_out: bool = False) -> Document
         source="maths",
         language="en",
     )
-
-
-def maths_documents(*, seed: int, held_out: bool = False) -> Iterator[Document]:
-    """Yield documents without end."""
-    index = 0
-    while True:
-        yield maths_document(index, seed=seed, held_out=held_out)
-        index += 1
 
 
 def _holds(claim: str) -> bool:
