@@ -13,7 +13,6 @@ from puna.life.making_data import load_tokenizer
 from puna.life.plan import make_plan
 from puna.life.run import Run
 from puna.model.config import ModelConfig, RopeScaling
-from puna.model.induction import plant_induction
 from puna.model.init import initialise
 from puna.model.llama import Llama
 from puna.pretrain.extension import lengthen
@@ -34,9 +33,7 @@ def plan_stage(run: Run) -> dict[str, Any]:
 def pretrain_stage(run: Run) -> dict[str, Any]:
     """Train the base model from fresh weights at the first context length."""
     model = Llama(first_shape(run))
-    initialise(model, seed=run.recipe.seed)
-    if run.recipe.shape.induction:
-        plant_induction(model, seed=run.recipe.seed)
+    initialise(model, seed=run.recipe.seed, embed_std=run.recipe.shape.embed_std)
     facts = _train(run, "pretrain", "pretrain", model, run.recipe.pretrain)
     _save(run, model, run.stage("pretrain") / "model")
     return {"parameters": model.config.parameters, "phases": {"pretrain": facts}}

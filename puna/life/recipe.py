@@ -39,7 +39,7 @@ class ShapeConfig:
     rope_theta: float = 500_000.0
     norm_eps: float = 1e-5
     tied: bool = True
-    induction: bool = False  # fresh weights that can copy already (puna.model.induction)
+    embed_std: float = 0.02  # of the fresh embedding; a separate head keeps 0.02
 
     def model_config(self, *, vocab: int, context: int) -> ModelConfig:
         """Return the shape with its vocabulary and its first context."""

@@ -8,7 +8,9 @@ from puna.model.llama import Llama
 
 
 @torch.no_grad()
-def initialise(model: Llama, *, seed: int, std: float = 0.02) -> None:
+def initialise(
+    model: Llama, *, seed: int, std: float = 0.02, embed_std: float | None = None
+) -> None:
     """Draw every matrix from a normal distribution; norms start at one.
 
     The two matrices that write to the residual stream are scaled by 1/sqrt(2L), so that its size
@@ -23,6 +25,8 @@ def initialise(model: Llama, *, seed: int, std: float = 0.02) -> None:
             continue
         writes = name.endswith(("attn.wo.weight", "mlp.down.weight"))
         scale = residual if writes else std
+        if name == "embed.weight" and embed_std is not None:
+            scale = embed_std
         drawn = torch.empty(weight.shape, dtype=torch.float32).normal_(
             0.0, scale, generator=generator
         )
