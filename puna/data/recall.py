@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from puna.data.document import Document
 from puna.data.heldout import held_out_number
 from puna.errors import ConfigError
+from puna.tokenizer.interface import Tokenizer
 
 NAMES = (
     *("Alma", "Bruno", "Clara", "Diego", "Elena", "Fabio", "Greta", "Hugo"),
@@ -51,7 +52,7 @@ def recall_documents(
     count: int,
     needles: int = 4,
     measure: Measure = len,
-    seed: int = 0,
+    seed: int | str = 0,
     held_out: Callable[[int], bool] = held_out_number,
 ) -> Iterator[Document]:
     """Yield `count` documents of at most `length`, each with `needles` facts and questions.
@@ -84,8 +85,24 @@ def recall_documents(
             id=f"recall/{seed}/{length}/{index}",
             source="maths",
             language="en",
-            metadata={"kind": "recall"},
+            metadata={"kind": "recall", "body": str(len(text) - len(end))},
         )
+
+
+def answers_only(document: Document, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Return a recall document's ids and a mask that is 1 on the numbers that are asked for.
+
+    For fine-tuning: every target is to be copied from far above.
+    """
+    body = int(document.metadata["body"])
+    ids = tokenizer.encode(document.text[:body], bos=True)
+    mask = [0] * len(ids)
+    for line in document.text[body:].strip().splitlines():
+        question, _, value = line.rpartition(" ")
+        asked, answer = tokenizer.encode("\n" + question), tokenizer.encode(" " + value)
+        ids += asked + answer
+        mask += [0] * len(asked) + [1] * len(answer)
+    return ids, mask
 
 
 def draw_needles(rng: random.Random, count: int, allowed: Callable[[int], bool]) -> list[Needle]:

@@ -108,7 +108,8 @@ def _needles(
 ) -> list[Score]:
     hay = next(texts for texts in held_out.values() if texts)
     scores: list[Score] = []
-    for name, model in (("needle.before", models.before), ("needle.after", models.after)):
+    after = models.assistant or models.after
+    for name, model in (("needle.before", models.before), ("needle.after", after)):
         scores += needle(
             model,
             models.tokenizer,

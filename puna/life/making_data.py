@@ -1,6 +1,7 @@
 """The stages that turn raw pages into tokens: curate, tokenizer, pack."""
 
 import itertools
+import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 
 from puna.chat.format import ChatFormat
 from puna.data.curate import curate
-from puna.data.document import read_split
+from puna.data.document import Document, read_split
 from puna.data.pack import cut_document, pack_documents, pack_rows
-from puna.data.recall import recall_documents
+from puna.data.recall import answers_only, recall_documents
 from puna.life.run import Run
 from puna.log import note
 from puna.posttrain.dialogs import dialogs
@@ -76,9 +77,9 @@ def _pack_pretrain(run: Run, tokenizer: Tokenizer, folder: Path) -> Counter[str]
     config, length = run.recipe.recall, run.recipe.pretrain.sequence - 2
     counts["recall"] = round(counts.total() * config.share)
     recalls = (
-        text
+        document.text
         for size in (length // 2, length)
-        for text in _recalls(run, tokenizer, size, counts["recall"] // (length * 3 // 2))
+        for document in _recalls(run, tokenizer, size, counts["recall"] // (length * 3 // 2))
     )
     pack_documents(itertools.chain(training_texts(run), recalls), tokenizer, folder)
     return counts
@@ -98,32 +99,43 @@ def _pack_extension(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int)
     count = round(rows * config.extension_share)
     # Joined sentences may take a few tokens more than apart; what is generated too long is passed.
     recalls = _recalls(run, tokenizer, sequence - 2 - sequence // 32, count)
-    encoded = (tokenizer.encode(text, bos=True, eos=True) for text in recalls)
+    encoded = (tokenizer.encode(d.text, bos=True, eos=True) for d in recalls)
     asked = ((ids, [1] * len(ids)) for ids in encoded if len(ids) <= sequence)
     return pack_rows(itertools.chain(asked, documents), tokenizer, folder, sequence=sequence)
 
 
-def _recalls(run: Run, tokenizer: Tokenizer, length: int, count: int) -> Iterator[str]:
+def _recalls(
+    run: Run, tokenizer: Tokenizer, length: int, count: int, *, salt: str = ""
+) -> Iterator[Document]:
+    """Generate texts that end in questions about facts in them, in hay from the documents."""
     hay = (d.text for d in read_split(documents_folder(run), "train") if d.source == "general")
     needles = min(24, max(1, length // run.recipe.recall.tokens_per_needle))
-    for document in recall_documents(
+    return recall_documents(
         hay,
         length=length,
         count=count,
         needles=needles,
         measure=lambda text: len(tokenizer.encode(text)),
-        seed=run.recipe.seed,
-    ):
-        yield document.text
+        seed=f"{run.recipe.seed}{salt}",
+    )
 
 
 def _pack_dialogs(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int) -> int:
+    """Write the dialogs and, among them, questions about facts far above, shuffled."""
     chat = ChatFormat(tokenizer, dialect="meta")
-    prompts = (
-        chat.render(dialog.messages, tools=dialog.tools or None, reply=False)
-        for dialog in dialogs(run.recipe.dialogs)
-    )
-    pairs = ((prompt.ids, prompt.loss_mask) for prompt in prompts)
+    pairs = []
+    for dialog in dialogs(run.recipe.dialogs):
+        prompt = chat.render(dialog.messages, tools=dialog.tools or None, reply=False)
+        pairs.append((list(prompt.ids), list(prompt.loss_mask)))
+    share = run.recipe.recall.sft_share
+    tokens = sum(len(ids) for ids, _ in pairs) * share / (1 - share)
+    lengths = [length for length in (128, 256, 512, 1024, 2048, 4096) if length <= sequence]
+    for length in lengths:
+        count = int(tokens / len(lengths) / length)
+        recalls = _recalls(run, tokenizer, length - length // 16, count, salt="/sft")
+        asked = (answers_only(document, tokenizer) for document in recalls)
+        pairs += [pair for pair in asked if len(pair[0]) <= sequence]
+    random.Random(run.recipe.seed).shuffle(pairs)
     return pack_rows(pairs, tokenizer, folder, sequence=sequence)
 
 

@@ -64,6 +64,7 @@ class RecallConfig:
     share: float = 0.06  # of the pretraining tokens; short ones
     extension_share: float = 0.5  # of the rows of an extension; as long as the row
     extension_tokens: int = 1_000_000  # packed for each extension, both kinds together
+    sft_share: float = 0.3  # of the fine-tuning tokens; of every length up to a row's
     tokens_per_needle: int = 100
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from puna.config import dump_toml, read_toml, to_table
-from puna.errors import StateError
+from puna.errors import NotFoundError, StateError
 from puna.files import write_json, write_text
 from puna.life.recipe import Recipe
 from puna.life.stage import Ledger
@@ -51,7 +51,13 @@ def open_run(recipe: Recipe, folder: Path, pages: Sequence[Path] = ()) -> Iterat
 
     Raises:
         StateError: the folder belongs to another recipe, is no run folder, or is in use.
+        NotFoundError: the user's own pages are not where they should be.
     """
+    missing = next((path for path in pages if not path.exists()), None)
+    if missing is not None:
+        raise NotFoundError(f"--pages {missing}: no such file or folder. Give documents to read.")
+    if folder.exists() and not folder.is_dir():
+        raise StateError(f"{folder}: a file; a run is a folder. Choose another place with --run.")
     config = folder / "config.toml"
     if config.is_file():
         before = read_toml(config).get("name")

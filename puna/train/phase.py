@@ -38,6 +38,11 @@ class PhaseConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
+        if min(self.sequence, self.batch, self.micro_rows, self.save_every) < 1:
+            raise ConfigError(
+                f"phase: sequence={self.sequence}, batch={self.batch}, "
+                f"micro_rows={self.micro_rows}, save_every={self.save_every}; all must be positive."
+            )
         if self.steps < 0 or self.share <= 0 or not 0 <= self.warmup_share < 1:
             raise ConfigError(
                 f"phase: steps={self.steps}, share={self.share}, "

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puna.data.heldout import held_out_number
-from puna.data.recall import hide, recall_documents, split_sentences
+from puna.data.recall import answers_only, hide, recall_documents, split_sentences
 from puna.errors import ConfigError
+from tests.chat.dialogs import BYTES
 
 HAY = ["The sea is wide. Ships sail over it.\n\n    Deep  down it is dark", "Birds sing at dawn."]
 
@@ -58,3 +59,12 @@ def test_too_many_needles_for_the_length_are_refused() -> None:
 def test_hay_without_text_is_refused() -> None:
     with pytest.raises(ConfigError, match="no text"):
         next(recall_documents(["  \n"], length=500, count=1))
+
+
+def test_only_the_numbers_asked_for_are_targets() -> None:
+    document = next(recall_documents(HAY, length=600, count=1, needles=3))
+    ids, mask = answers_only(document, BYTES)
+    answers = BYTES.decode([i for i, counts in zip(ids, mask, strict=True) if counts])
+    assert answers.split() == re.findall(r"(?m)is (\d+)$", document.text)
+    assert BYTES.decode(ids, skip_special=True) == document.text
+    assert ids[0] == BYTES.bos_id

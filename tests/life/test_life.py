@@ -135,6 +135,20 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_pages_that_do_not_exist_are_named(tmp_path: Path) -> None:
+    refused = pytest.raises(NotFoundError, match="nowhere: no such file or folder")
+    with refused, open_run(load_recipe(str(MICRO)), tmp_path / "run", [tmp_path / "nowhere"]):
+        pass
+
+
+def test_a_file_in_the_place_of_a_run_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("important")
+    refused = pytest.raises(StateError, match="a run is a folder")
+    with refused, open_run(load_recipe(str(MICRO)), tmp_path / "run"):
+        pass
+    assert (tmp_path / "run").read_text() == "important"
+
+
 def test_two_raises_in_one_folder_do_not_meet(tmp_path: Path) -> None:
     recipe = load_recipe(str(MICRO))
     refused = pytest.raises(StateError, match="at work")
@@ -159,6 +173,7 @@ def test_a_recipe_with_a_typo_names_the_nearest_key() -> None:
         ("pretrain.sequence=300", "each increment must be longer"),
         ("sft.sequence=4096", "longer than the context"),
         ("pretrain.steps=0", "minutes is 0"),
+        ("pretrain.batch=-1", "all must be positive"),
         ("shape.heads=5", "must be a multiple"),
     ],
 )
