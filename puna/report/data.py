@@ -17,7 +17,7 @@ def data(facts: Facts) -> str | None:
     report = facts.curated
     if not report:
         return None
-    cards = [_mixture(report), _removed(report)]
+    cards = [_mixture(report), _tokens(facts), _removed(report)]
     return section("Data", grid([c for c in cards if c]))
 
 
@@ -39,6 +39,29 @@ def _mixture(report: Mapping[str, Any]) -> str:
     limited = report.get("limited_by")
     note = f"The mixture is limited by {limited}." if limited else ""
     return card("Mixture", table(heads, rows, caption="Mixture of the data by source"), note=note)
+
+
+def _tokens(facts: Facts) -> str | None:
+    """Show what pretraining reads, in tokens of the model that is raised."""
+    counts: Mapping[str, int] = (
+        facts.stages.get("pack", {}).get("facts", {}).get("sources") or {}
+    )
+    total = sum(counts.values())
+    if not total:
+        return None
+    rows = [
+        [
+            escape(source),
+            bar(count / total, series=2) + q.percent(count / total, 1),
+            f"{count:,}",
+        ]
+        for source, count in sorted(counts.items(), key=lambda item: -item[1])
+    ]
+    note = "recall: general text with facts in it that are asked for at its end" * (
+        "recall" in counts
+    )
+    heads = ("", "share of the tokens", "tokens")
+    return card("Pretraining tokens", table(heads, rows, caption="Tokens by source"), note=note)
 
 
 def _removed(report: Mapping[str, Any]) -> str | None:
