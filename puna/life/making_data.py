@@ -105,11 +105,11 @@ def _pack_extension(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int)
 
 
 def _recalls(
-    run: Run, tokenizer: Tokenizer, length: int, count: int, *, salt: str = ""
+    run: Run, tokenizer: Tokenizer, length: int, count: int, *, needles: int = 0, salt: str = ""
 ) -> Iterator[Document]:
     """Generate texts that end in questions about facts in them, in hay from the documents."""
     hay = (d.text for d in read_split(documents_folder(run), "train") if d.source == "general")
-    needles = min(24, max(1, length // run.recipe.recall.tokens_per_needle))
+    needles = needles or min(24, max(1, length // run.recipe.recall.tokens_per_needle))
     return recall_documents(
         hay,
         length=length,
@@ -129,10 +129,13 @@ def _pack_dialogs(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int) -
         pairs.append((list(prompt.ids), list(prompt.loss_mask)))
     share = run.recipe.recall.sft_share
     tokens = sum(len(ids) for ids, _ in pairs) * share / (1 - share)
-    lengths = [length for length in (128, 256, 512, 1024, 2048, 4096) if length <= sequence]
-    for length in lengths:
+    # Short texts with one or two facts come first to be learnt; the long ones stretch them.
+    lengths = [length for length in (96, 192, 384, 768, 1536, 2048) if length <= sequence]
+    for needles, length in enumerate(lengths, start=1):
         count = int(tokens / len(lengths) / length)
-        recalls = _recalls(run, tokenizer, length - length // 16, count, salt="/sft")
+        recalls = _recalls(
+            run, tokenizer, length - length // 16, count, needles=needles, salt="/sft"
+        )
         asked = (answers_only(document, tokenizer) for document in recalls)
         pairs += [pair for pair in asked if len(pair[0]) <= sequence]
     random.Random(run.recipe.seed).shuffle(pairs)

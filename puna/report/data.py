@@ -43,9 +43,7 @@ def _mixture(report: Mapping[str, Any]) -> str:
 
 def _tokens(facts: Facts) -> str | None:
     """Show what pretraining reads, in tokens of the model that is raised."""
-    counts: Mapping[str, int] = (
-        facts.stages.get("pack", {}).get("facts", {}).get("sources") or {}
-    )
+    counts: Mapping[str, int] = facts.stages.get("pack", {}).get("facts", {}).get("sources") or {}
     total = sum(counts.values())
     if not total:
         return None
