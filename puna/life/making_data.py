@@ -105,11 +105,18 @@ def _pack_extension(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int)
 
 
 def _recalls(
-    run: Run, tokenizer: Tokenizer, length: int, count: int, *, needles: int = 0, salt: str = ""
+    run: Run,
+    tokenizer: Tokenizer,
+    length: int,
+    count: int,
+    *,
+    needles: int | None = None,
+    salt: str = "",
 ) -> Iterator[Document]:
     """Generate texts that end in questions about facts in them, in hay from the documents."""
     hay = (d.text for d in read_split(documents_folder(run), "train") if d.source == "general")
-    needles = needles or min(24, max(1, length // run.recipe.recall.tokens_per_needle))
+    if needles is None:
+        needles = min(24, max(1, length // run.recipe.recall.tokens_per_needle))
     return recall_documents(
         hay,
         length=length,
