@@ -11,12 +11,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from puna.chat.contents import (
+    Image,
+    cut_at_images,
+    read_content,
+    refuse_surrogates,
+    require_places,
+    to_parts,
+)
 from puna.errors import RequestError
 
 ROLES = ("system", "user", "assistant", "tool", "ipython")
 TOOL_ROLES = ("tool", "ipython")  # OpenAI's name and Llama's name of the same role
 
-_KEYS = frozenset({"role", "content", "tool_calls", "tool_call_id", "name"})
+_KEYS = frozenset({"role", "content", "context", "tool_calls", "tool_call_id", "name"})
 
 
 def new_call_id() -> str:
@@ -50,11 +58,14 @@ class Usage:
 class Message:
     """One turn of a dialog, or a part of a turn that waits for a tool.
 
+    `context` is what was retrieved for a question (RAG). `images` are the user's pictures.
     `finish_reason` and `usage` are set on answers of a model: "stop", "tool_calls" or "length".
     """
 
     role: str
     content: str = ""
+    context: str | None = None
+    images: tuple[Image, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     finish_reason: str | None = None
@@ -75,7 +86,29 @@ class Message:
                 f"message: a {self.role} message holds a tool_call_id; "
                 "only a tool message answers a call."
             )
-        _refuse_surrogates(self.content, where=f"{self.role} message")
+        if self.role != "user" and (self.context is not None or self.images):
+            given = "an image" if self.images else "a context"
+            raise RequestError(
+                f"message: a {self.role} message holds {given}; only a user's message may. "
+                "Move it there."
+            )
+        require_places(self.images, self.content)
+        refuse_surrogates(self.content, where=f"{self.role} message")
+        if self.context is not None:
+            refuse_surrogates(self.context, where=f"context of a {self.role} message")
+
+    @property
+    def body(self) -> str:
+        """The text that the model reads: the content and, after a blank line, the context.
+
+        Source: llama-models, chat format, "context" of a user's message.
+        """
+        return self.content if self.context is None else f"{self.content}\n\n{self.context}"
+
+    @property
+    def parts(self) -> list[str | Image]:
+        """The body cut at its images; texts between images may be empty."""
+        return cut_at_images(self.body, self.images)
 
 
 def to_messages(dialog: Iterable[Message | Mapping[str, Any]]) -> list[Message]:
@@ -95,6 +128,10 @@ def to_messages(dialog: Iterable[Message | Mapping[str, Any]]) -> list[Message]:
 def to_openai(message: Message) -> dict[str, Any]:
     """Return the message as OpenAI's dictionary, arguments as JSON text."""
     result: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.images:
+        result["content"] = to_parts(message.content, message.images)
+    if message.context is not None:
+        result["context"] = message.context
     if message.tool_calls:
         result["content"] = message.content or None
         result["tool_calls"] = [
@@ -142,35 +179,15 @@ def _message(item: Message | Mapping[str, Any], *, where: str) -> Message:
             f"{where}: a {role} message has no content; text is expected "
             "(only an assistant message that calls tools may have none)."
         )
+    content, images = read_content(given.get("content"), where=where)
     return Message(
         role=role,
-        content=_content(given.get("content"), where=where),
+        content=content,
+        context=_optional_text(given.get("context"), where=f"{where}.context"),
+        images=images,
         tool_calls=calls,
         tool_call_id=_optional_text(given.get("tool_call_id"), where=f"{where}.tool_call_id"),
     )
-
-
-def _content(content: Any, *, where: str) -> str:
-    """Join text parts without adding anything between them."""
-    if content is None:
-        return ""
-    parts = [content] if isinstance(content, str) else content
-    if not isinstance(parts, list | tuple):
-        raise RequestError(
-            f"{where}.content: {type(content).__name__} given; text or a list of text parts is "
-            "expected."
-        )
-    texts = []
-    for index, part in enumerate(parts):
-        text = part.get("text") if isinstance(part, Mapping) else part
-        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
-        if kind != "text" or not isinstance(text, str):
-            raise RequestError(
-                f"{where}.content[{index}]: a part of type {kind!r} given; only text parts "
-                '({"type": "text", "text": "..."}) are understood. Send text.'
-            )
-        texts.append(text)
-    return "".join(texts)
 
 
 def _tool_calls(calls: Any, *, where: str) -> tuple[ToolCall, ...]:
@@ -211,12 +228,13 @@ def _tool_call(call: Any, *, where: str) -> ToolCall:
             "a JSON object is expected."
         )
     try:
-        _refuse_surrogates(json.dumps(arguments, ensure_ascii=False), where=where)
-    except (TypeError, RecursionError) as error:
+        written = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
         raise RequestError(
             f"{where}: the arguments of {name!r} cannot be written as JSON ({error}); "
             "a JSON object is expected."
         ) from None
+    refuse_surrogates(written, where=where)
     call_id = _optional_text(call.get("id"), where=f"{where}.id")
     return ToolCall(name=name, arguments=dict(arguments), id=call_id or new_call_id())
 
@@ -225,14 +243,3 @@ def _optional_text(value: Any, *, where: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise RequestError(f"{where}: {type(value).__name__} given; text is expected.")
-
-
-def _refuse_surrogates(text: str, *, where: str) -> None:
-    """Refuse halves of surrogate pairs: no tokenizer can write them as bytes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise RequestError(
-            f"{where}: character {error.start} is half of a surrogate pair; Unicode text is "
-            "expected. Decode the source with errors='replace'."
-        ) from None

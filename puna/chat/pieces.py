@@ -8,8 +8,11 @@ writes stays text. The loss mask grows with the ids: there is nothing to align a
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from puna.errors import ConfigError
+from puna.chat.contents import Image
+from puna.chat.encodings import encodings_of
+from puna.errors import ConfigError, RequestError
 from puna.tokenizer.interface import Tokenizer
+from puna.tokenizer.specials import IMAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,17 +28,35 @@ class PromptBuilder:
 
     def __init__(self, tok: Tokenizer) -> None:
         self._tok = tok
+        self._encodings = encodings_of(tok)
+        self._controls = tok.specials
         self.ids: list[int] = []
         self.loss_mask: list[int] = []
 
     def control(self, name: str, *, trained: bool = False) -> None:
         """Append one control token."""
-        self._append([self._tok.specials[name]], trained=trained)
+        self.ids.append(self._controls[name])
+        self.loss_mask.append(int(trained))
 
     def text(self, text: str, *, trained: bool = False) -> None:
         """Append text that is encoded by itself: no token reaches across its borders."""
         if text:
-            self._append(self._tok.encode(text), trained=trained)
+            ids = self._encodings.encode(text)
+            self.ids += ids
+            self.loss_mask += [int(trained)] * len(ids)
+
+    def parts(self, parts: Sequence[str | Image], *, trained: bool = False) -> None:
+        """Append texts and images; an image is one control token."""
+        for part in parts:
+            if isinstance(part, str):
+                self.text(part, trained=trained)
+            elif IMAGE in self._controls:
+                self.control(IMAGE, trained=trained)
+            else:
+                raise RequestError(
+                    f"chat: a message holds an image; the tokenizer has no {IMAGE} to stand for "
+                    "it. Use the tokenizer of a model that sees, or send text alone."
+                )
 
     def run(self, parts: Sequence[tuple[str, bool]]) -> None:
         """Append texts that are encoded as one; a token is trained where any byte of it is."""
@@ -46,22 +67,19 @@ class PromptBuilder:
             self.text(whole, trained=next(trained for text, trained in parts if text))
             return
         flags = b"".join(bytes([trained]) * len(text.encode()) for text, trained in parts)
-        ids = self._tok.encode(whole)
+        ids = self._encodings.encode(whole)
         pieces = [self._tok.piece(token) for token in ids]
         # A SentencePiece tokenizer puts one space before the text, which the flags do not have.
         start = len(flags) - sum(map(len, pieces))
         for token, piece in zip(ids, pieces, strict=True):
             end = start + len(piece)
-            self._append([token], trained=any(flags[max(start, 0) : end]))
+            self.ids.append(token)
+            self.loss_mask.append(int(any(flags[max(start, 0) : end])))
             start = end
 
     def prompt(self) -> Prompt:
         """Return what was appended."""
         return Prompt(ids=self.ids, loss_mask=self.loss_mask)
-
-    def _append(self, ids: list[int], *, trained: bool) -> None:
-        self.ids += ids
-        self.loss_mask += [int(trained)] * len(ids)
 
 
 def require_specials(tok: Tokenizer, names: Sequence[str], *, dialect: str) -> None:

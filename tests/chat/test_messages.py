@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puna.chat.contents import Image
 from puna.chat.messages import Message, ToolCall, to_messages, to_openai
 from puna.errors import RequestError
 from tests.chat.dialogs import call, texts, values
@@ -61,6 +62,29 @@ def test_arguments_may_be_a_dictionary() -> None:
     assert message.tool_calls[0].id.startswith("call_")
 
 
+def test_images_keep_their_places_in_the_text() -> None:
+    url = {"url": "https://example.org/llama.png"}
+    parts = [
+        {"type": "text", "text": "Left: "},
+        {"type": "image_url", "image_url": url},
+        {"type": "text", "text": " right: "},
+        {"type": "image"},
+        {"type": "text", "text": "<|image|>?"},
+    ]
+    (message,) = to_messages([{"role": "user", "content": parts, "context": "Ears tell."}])
+    assert message.content == "Left:  right: <|image|>?"
+    assert [(image.at, image.source) for image in message.images] == [(6, url["url"]), (14, None)]
+    assert message.parts[::2] == ["Left: ", " right: ", "<|image|>?\n\nEars tell."]
+    assert to_openai(message)["content"] == parts
+    assert to_messages([to_openai(message)]) == [message]
+
+
+@pytest.mark.parametrize("places", [(3,), (-1,), (2, 1)])
+def test_an_image_stands_inside_its_text(places: tuple[int, ...]) -> None:
+    with pytest.raises(RequestError, match="places inside the text"):
+        Message(role="user", content="ab", images=tuple(Image(at=at) for at in places))
+
+
 @given(content=texts, arguments=st.dictionaries(texts, values, max_size=3))
 def test_a_message_survives_openai(content: str, arguments: dict[str, Any]) -> None:
     message = Message(
@@ -86,7 +110,12 @@ def _calling(arguments: Any, role: str = "assistant") -> dict[str, Any]:
         ({"role": "user", "content": None}, "has no content"),
         ({"role": "assistant", "content": None, "tool_calls": []}, "has no content"),
         ({"role": "user", "content": 3}, "int given"),
-        ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "'image_url'"),
+        ({"role": "user", "content": [{"type": "audio", "audio": {}}]}, "'audio'"),
+        ({"role": "user", "content": [{"type": "text"}]}, "'text'"),
+        ({"role": "system", "content": [{"type": "image"}]}, "holds an image"),
+        ({"role": "assistant", "content": "x", "context": "y"}, "holds a context"),
+        ({"role": "user", "content": "x", "context": 3}, "text is expected"),
+        ({"role": "user", "content": "x", "context": "\udc00"}, "surrogate"),
         ({"role": "user", "content": "x", "name": "Ann"}, "no place for it"),
         ({"role": "user", "content": "x", "reasoning": "y"}, "key 'reasoning'"),
         ({"role": "user", "content": "x", "tool_call_id": "c"}, "only a tool message"),
@@ -100,6 +129,7 @@ def _calling(arguments: Any, role: str = "assistant") -> dict[str, Any]:
         (_calling("[]"), "a JSON object"),
         (_calling('{"a": "\\ud800"}'), "surrogate"),
         (_calling({"a": set()}), "cannot be written as JSON"),
+        (_calling('{"a": NaN}'), "cannot be written as JSON"),
         (_calling("{}", role="user"), "only the assistant calls tools"),
         ("hello", "str given"),
     ],
