@@ -1,209 +1,213 @@
-"""Tool calls in the text of an answer: every written form, declared tools only.
+"""Where calls stand in the text of an answer; everything else is content, handed on at once.
 
-The forms are those of the Llama 3 family: `name.call(query="...")` after the python tag, a JSON
-object or several, `<function=name>{...}</function>`, and the list `[name(key=value), ...]` of
-Llama 3.2 and 3.3. A call counts where an answer begins with it; nothing is searched for further on,
-so that a broken call never gives way to another one inside its arguments.
+A call counts
+- after the python tag, in every form; what is none of them is code, where an interpreter is
+  declared, and text where it is not;
+- at the beginning of an answer, as an object, a list or a function tag;
+- after prose, where an object or a list begins a line, or a function tag a word; but not inside a
+  code fence, which shows a call and does not make it;
+- directly after another call, with white space, a semicolon or a comma between them.
 
-Source: Meta, prompt formats of Llama 3.1 and 3.2.
+Only declared tools are called. A call that breaks off, or an object that turns out to be data,
+is text, and so is everything after it: a broken call never gives way to another one inside its
+arguments.
 """
 
 import re
-from dataclasses import dataclass
-from typing import Any
 
+from puna.chat.call_forms import (
+    BrokenCallError,
+    Callables,
+    NoCallError,
+    OtherValueError,
+    read_list_calls,
+    read_method_call,
+    read_object_call,
+    read_tag_call,
+    skip_closing_tag,
+)
 from puna.chat.declared import CODE_INTERPRETER
-from puna.chat.literals import read_items, read_object, read_value, skip_space
+from puna.chat.incoming import Incoming, Reading
 from puna.chat.messages import ToolCall
 
-_METHOD = re.compile(r"([^\W\d]\w*)(\.call)?(?=\()")
-_NAME = re.compile(r"[^\W\d]\w*")
-_TAG = re.compile(r"<function=([^<>\s{}]+)>\s*(?=\{)")
-_TAG_END = re.compile(r"\s*</function>")
-_SEPARATOR = re.compile(r"\s*;?\s*")
-_UNESCAPED = re.compile(r'\(\s*([^\W\d]\w*)\s*=\s*"(.*)"\s*\)\s*', re.DOTALL)
-_STATED_CALL = re.compile(r"""\s*(?:\{\s*["'](?:name|type)["']|<function=)""")
-_OPENINGS = ("{", "[", "<function=")
-OPENING_LENGTH = max(map(len, _OPENINGS))
+_PROSE_END = re.compile(r"[\n<]")  # after the one, or at the other, a call may begin
+_UNFINISHED = re.compile(r"[(\[{,=]$|[\"']:$")  # a line that ends so goes on in the next one
+_FENCE = "```"
+_METHOD = "("  # among the forms: a name with arguments; the others are told by their first sign
 
-Found = tuple[tuple[ToolCall, ...], str]  # the calls, and the text that is none
+Found = list[str | ToolCall]  # content and calls, in the order of the answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Callables:
-    """What an answer may call.
+class CallTexts:
+    """Finds the calls in one stretch of text, between control tokens, while it arrives."""
 
-    `declared` are the names the request gave. `builtins` may be called after the python tag; where
-    a request says nothing about tools they are Llama's own, and nothing is declared.
-    """
+    def __init__(self, tools: Callables, *, is_tagged: bool) -> None:
+        self._tools = tools
+        self._names = tools.names if is_tagged else tools.declared
+        self._is_tagged = is_tagged
+        self._source = Incoming()
+        self._found: Found = []
+        self._is_complete = False  # whether a control token ended the stretch
+        self._is_fenced = False
+        self._tail = ""  # the last signs of the prose so far, without white space after them
+        self._follows_space = True
+        self._is_only_text = not self._names  # whether nothing can be a call any more
+        self._reader = self._read()
+        next(self._reader)
 
-    builtins: frozenset[str]
-    declared: frozenset[str]
+    def feed(self, text: str) -> Found:
+        """Take more text; return what it settles."""
+        if self._is_only_text:
+            return [text] if text else []
+        if text:
+            self._source.feed(text)
+            next(self._reader)
+        return self._take()
 
-    @property
-    def names(self) -> frozenset[str]:
-        """Every name that may be called."""
-        return self.builtins | self.declared
+    def close(self, *, is_complete: bool) -> Found:
+        """Return what the end of the text settles; `is_complete` is False where it was cut off."""
+        self._is_complete = is_complete
+        self._source.is_closed = True
+        next(self._reader, None)
+        return self._take()
 
+    def _take(self) -> Found:
+        found, self._found = self._found, []
+        return found
 
-def may_become_call(start: str, tools: Callables) -> bool:
-    """Whether an answer without python tag can be a call, by its first characters.
+    def _say(self, text: str) -> None:
+        """Hand on text that is content."""
+        if text:
+            self._found.append(text)
+            self._follows_space = text[-1].isspace()
+            if signs := text.rstrip()[-2:]:
+                self._tail = (self._tail + signs)[-2:]
 
-    Args:
-        start: up to `OPENING_LENGTH` characters, without white space before them.
-        tools: what may be called.
-    """
-    return bool(tools.declared) and any(
-        start.startswith(opening[: len(start)]) for opening in _OPENINGS
-    )
+    def _read(self) -> Reading[None]:
+        """Read the whole stretch."""
+        if self._names:
+            self._source.hold()
+            yield from self._read_calls("[{<" + _METHOD * self._is_tagged, is_first=True)
+        yield from self._read_prose()
 
+    def _read_prose(self) -> Reading[None]:
+        source = self._source
+        while (yield from source.sign()):
+            start = source.at
+            end = None if self._is_only_text else _PROSE_END.search(source.text, start)
+            if end is None:
+                source.at = len(source.text)
+                self._say(source.text[start:])
+            elif end.group() == "\n":
+                source.at = end.end()
+                self._say(source.text[start : source.at])
+                yield from self._begin_line()
+            else:
+                source.at = end.start()
+                self._say(source.text[start : source.at])
+                if self._follows_space and not self._is_fenced:
+                    source.hold()
+                    yield from self._read_calls("<")
+                else:
+                    source.at += 1
+                    self._say("<")
 
-def calls_in_text(text: str, tools: Callables) -> Found:
-    """Find the calls that an answer without python tag begins with."""
-    at = skip_space(text, 0)
-    calls = _read_list(text, at, tools.declared)
-    if calls is not None:
-        return calls, ""
-    return _leading_calls(text, at, tools.declared, methods=frozenset())
+    def _begin_line(self) -> Reading[None]:
+        """Read what may stand only at the beginning of a line: a call, or the sign of a fence."""
+        sign = yield from self._source.sign()
+        if sign == "`":
+            yield from self._read_fence()
+        elif sign in ("{", "[") and not self._is_fenced and not _UNFINISHED.search(self._tail):
+            self._source.hold()
+            yield from self._read_calls("[{")
 
+    def _read_fence(self) -> Reading[None]:
+        for letter in _FENCE:
+            if (yield from self._source.sign()) != letter:
+                return
+            self._source.at += 1
+            self._say(letter)
+        self._is_fenced = not self._is_fenced
 
-def calls_after_tag(text: str, tools: Callables, *, is_complete: bool) -> Found:
-    """Find the calls after a python tag; what is none of the written forms is code to run.
+    def _read_calls(self, forms: str, *, is_first: bool = False) -> Reading[None]:
+        """Read the calls that stand here, one after another; what is none of them is content.
 
-    Code that was cut off, `is_complete` being False, is not called: half a program is no program.
-    """
-    at = skip_space(text, 0)
-    calls = _read_list(text, at, tools.names)
-    if calls is not None:
-        return calls, ""
-    callables = tools.names - {CODE_INTERPRETER}
-    calls, rest = _leading_calls(text, at, callables, methods=callables)
-    if calls or CODE_INTERPRETER not in tools.names:
-        return calls, rest
-    method = _METHOD.match(text, at)
-    is_broken_call = method is not None and bool(method[2]) and method[1] in callables
-    if not is_complete or is_broken_call or _STATED_CALL.match(text) or not text.strip():
-        return (), text
-    return (ToolCall(name=CODE_INTERPRETER, arguments={"code": text}),), ""
+        Args:
+            forms: first signs of the forms that the first call may have.
+            is_first: whether the stretch begins here.
+        """
+        source = self._source
+        while True:
+            sign = yield from source.sign_after_space()
+            try:
+                calls = yield from self._read_form(sign, forms)
+            except NoCallError as error:
+                is_broken = isinstance(error, BrokenCallError)
+                if is_first and self._is_tagged and not is_broken:
+                    yield from self._read_code()
+                else:
+                    self._is_only_text = is_broken or isinstance(error, OtherValueError)
+                    self._say(source.release())
+                    if sign == "`":
+                        yield from self._read_fence()
+                return
+            source.release()
+            self._found += calls
+            self._tail = ""
+            self._follows_space = True
+            if sign == "<":
+                yield from skip_closing_tag(source)
+            is_first = False
+            forms = "{<" + _METHOD * self._is_tagged
+            yield from self._skip_separator(forms)
+            source.hold()
 
+    def _read_form(self, sign: str, forms: str) -> Reading[list[ToolCall]]:
+        """Read one call, or one list of calls, by its first sign."""
+        source, names, tools = self._source, self._names, self._tools
+        if not sign or (sign if sign in "[{<" else _METHOD) not in forms:
+            raise NoCallError
+        match sign:
+            case "[":
+                return (yield from read_list_calls(source, names, tools))
+            case "{":
+                return [(yield from read_object_call(source, names, tools))]
+            case "<":
+                return [(yield from read_tag_call(source, names, tools))]
+            case _:
+                return [(yield from read_method_call(source, names))]
 
-def _leading_calls(text: str, at: int, names: frozenset[str], *, methods: frozenset[str]) -> Found:
-    """Read calls from `at` on, with semicolons or white space between them."""
-    calls: list[ToolCall] = []
-    while True:
-        read = (
-            _read_json(text, at, names)
-            or _read_function_tag(text, at, names)
-            or _read_method(text, at, methods)
-        )
-        if read is None:
-            break
-        after = _SEPARATOR.match(text, read[1])
-        end = after.end() if after else read[1]
-        if end == read[1] and end < len(text) and text[end - 1] == ")":
-            break  # something hangs on the call: `search.call(query="x").text` is code
-        calls.append(read[0])
-        at = end
-    return (tuple(calls), text[at:]) if calls else ((), text)
+    def _skip_separator(self, forms: str) -> Reading[None]:
+        """Take what stands between two calls: white space, and a semicolon or a comma."""
+        source = self._source
+        sign = yield from source.sign_after_space()
+        if sign == ";":
+            source.at += 1
+            yield from source.sign_after_space()
+        elif sign == ",":
+            source.hold()
+            source.at += 1
+            sign = yield from source.sign_after_space()
+            text = source.release()
+            if sign not in forms and not (self._is_tagged and sign.isidentifier()):
+                self._say(text)
 
+    def _read_code(self) -> Reading[None]:
+        """Read the rest of a tagged stretch that is no call.
 
-def _read_json(text: str, at: int, names: frozenset[str]) -> tuple[ToolCall, int] | None:
-    read = read_object(text, at) if text[at : at + 1] == "{" else None
-    call = None if read is None else _object_call(read[0], names)
-    return None if read is None or call is None else (call, read[1])
-
-
-def _object_call(given: Any, names: frozenset[str]) -> ToolCall | None:
-    """Take an object for a call only if it says so: a declared name, and arguments."""
-    if not isinstance(given, dict) or given.get("type", "function") != "function":
-        return None
-    if isinstance(given.get("function"), dict):
-        given = given["function"]
-    name = given.get("name")
-    if not isinstance(name, str) or name not in names:
-        return None
-    for key in ("parameters", "arguments"):
-        if key in given:
-            arguments = given[key]
-            break
-    else:
-        return None
-    if isinstance(arguments, str):  # JSON inside JSON, as OpenAI writes it
-        read = read_object(arguments, 0) if arguments.startswith("{") else None
-        arguments = read[0] if read is not None and read[1] == len(arguments) else arguments
-    if arguments is None:
-        arguments = {}
-    return ToolCall(name=name, arguments=arguments) if isinstance(arguments, dict) else None
-
-
-def _read_function_tag(text: str, at: int, names: frozenset[str]) -> tuple[ToolCall, int] | None:
-    tag = _TAG.match(text, at)
-    if tag is None or tag[1] not in names:
-        return None
-    read = read_object(text, tag.end())
-    if read is None:
-        return None
-    closing = _TAG_END.match(text, read[1])
-    return ToolCall(name=tag[1], arguments=read[0]), closing.end() if closing else read[1]
-
-
-def _read_method(text: str, at: int, names: frozenset[str]) -> tuple[ToolCall, int] | None:
-    """Read `name.call(key=value, ...)`, or `name(key=value, ...)`."""
-    method = _METHOD.match(text, at)
-    if method is None or method[1] not in names:
-        return None
-    read = _read_arguments(text, method.end()) or _read_unescaped(text, method.end())
-    return None if read is None else (ToolCall(name=method[1], arguments=read[0]), read[1])
-
-
-def _read_arguments(text: str, at: int) -> tuple[dict[str, Any], int] | None:
-    """Read `(key=value, ...)`: keywords only, values only."""
-    found: dict[str, Any] = {}
-
-    def item(at: int) -> int | None:
-        name = _NAME.match(text, at)
-        equals = skip_space(text, name.end()) if name else at
-        if name is None or name.group() in found or text[equals : equals + 1] != "=":
-            return None
-        value = read_value(text, skip_space(text, equals + 1))
-        if value is None:
-            return None
-        found[name.group()] = value[0]
-        return value[1]
-
-    end = read_items(text, at, close=")", item=item)
-    return None if end is None else (found, end)
-
-
-def _read_unescaped(text: str, at: int) -> tuple[dict[str, Any], int] | None:
-    """Read `(key="...")` up to the end of the answer, with bare quotes inside the value.
-
-    The published template writes values so, and the released models learned it. The value must
-    not hold the end of a call itself, which would make two calls one.
-    """
-    whole = _UNESCAPED.fullmatch(text, at)
-    if whole is None or '")' in whole[2]:
-        return None
-    return {whole[1]: whole[2]}, len(text)
-
-
-def _read_list(text: str, at: int, names: frozenset[str]) -> tuple[ToolCall, ...] | None:
-    """Read an answer that is one list of calls, `[name(key=value), ...]` or JSON objects."""
-    if text[at : at + 1] != "[":
-        return None
-    calls: list[ToolCall] = []
-
-    def item(at: int) -> int | None:
-        name = _NAME.match(text, at)
-        if name is None:
-            read = _read_json(text, at, names)
+        It is code for the interpreter. Half a program is no program: what was cut off is content,
+        and so is everything where no interpreter is declared.
+        """
+        source = self._source
+        has_interpreter = CODE_INTERPRETER in self._names
+        if not has_interpreter:
+            self._is_only_text = True
+            self._say(source.release())
+            return
+        while (yield from source.sign()):
+            source.at = len(source.text)
+        code = source.release()
+        if self._is_complete and code.strip():
+            self._found.append(ToolCall(name=CODE_INTERPRETER, arguments={"code": code}))
         else:
-            arguments = _read_arguments(text, name.end()) if name.group() in names else None
-            read = arguments and (ToolCall(name=name.group(), arguments=arguments[0]), arguments[1])
-        if not read:
-            return None
-        calls.append(read[0])
-        return read[1]
-
-    end = read_items(text, at, close="]", item=item)
-    return tuple(calls) if calls and end is not None and not text[end:].strip() else None
+            self._say(code)

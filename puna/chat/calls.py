@@ -7,10 +7,10 @@ Source: Meta, prompt formats of Llama 3.1, sections "Builtin Tool Calling", "Bui
 Interpreter" and "JSON based tool calling".
 """
 
-import json
 from collections.abc import Collection
 
 from puna.chat.declared import CODE_INTERPRETER
+from puna.chat.literals import write_json
 from puna.chat.messages import ToolCall
 from puna.errors import RequestError
 
@@ -52,7 +52,7 @@ def as_object(call: ToolCall, *, typed: bool) -> str:
 
 def as_json(value: object) -> str:
     """JSON with every character as itself, as the published templates write it."""
-    return json.dumps(value, ensure_ascii=False)
+    return write_json(value)
 
 
 def write_calls(calls: Collection[ToolCall], *, builtins: Collection[str], typed: bool) -> str:

@@ -1,123 +1,156 @@
 """An answer's ids become a message: text, tool calls, and why it ended.
 
 The parser works on ids, because only ids tell the python tag and the terminators from text that
-looks like them. It takes one token at a time; `puna.chat.call_texts` finds the calls in text that
-it holds back, and everything else is handed on as soon as it is certain.
+looks like them. It cuts the answer into stretches of text at its control tokens;
+`puna.chat.call_texts` finds the calls in each while it arrives. Tokens may come one by one, in
+pieces of any size or all at once: events and message are the same.
 
 It reads only what the assistant said, takes only declared tools for calls, never raises whatever
-the ids are, and never evaluates anything.
+the ids are, and never evaluates anything. Code after the python tag is a call where the code
+interpreter is declared. Where it is not, the code is the content of the answer, as it was written
+and without the tag: the user reads what the model wrote, and nothing runs.
 """
 
-from puna.chat.call_texts import (
-    OPENING_LENGTH,
-    Callables,
-    calls_after_tag,
-    calls_in_text,
-    may_become_call,
-)
+from collections.abc import Iterable
+
+from puna.chat.call_forms import Callables
+from puna.chat.call_texts import CallTexts, Found
 from puna.chat.declared import BUILTINS, Declared
+from puna.chat.events import AnswerEvent, ArgumentsDelta, CallFinished, CallStarted, TextDelta
+from puna.chat.literals import write_json
 from puna.chat.messages import Message, ToolCall
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.specials import END_HEADER, END_OF_MESSAGE, PYTHON_TAG, START_HEADER
 from puna.tokenizer.stream import StreamDecoder
 
+_UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # what an id outside the vocabulary says
+
 
 class AnswerParser:
     """The state of one answer while it is generated.
 
-    `feed` returns text that is certain to be content. Joined, and followed by what `finish` found
-    to be no call after all, it is the content of the message.
+    `read` and `close` return events; `feed` and `finish` are for callers who want text and, in the
+    end, the message. The text of all events is the content of the message, and what `feed` returned
+    is how that content begins.
     """
 
     def __init__(self, tok: Tokenizer, tools: Declared | None = None) -> None:
         self._tok = tok
         self._names = {number: name for name, number in tok.specials.items()}
+        self._controls = frozenset(self._names) | tok.stop_ids
         self._decoder = StreamDecoder(tok)
-        self._callables = Callables(
+        self._tools = Callables(
             builtins=frozenset(BUILTINS if tools is None else tools.builtins),
             declared=frozenset() if tools is None else tools.names,
         )
-        self._sent: list[str] = []  # content that was handed on
-        self._held: list[str] = []  # text that may become a call
-        self._start = ""  # its first few characters, without white space before them
-        self._streams = False  # whether the text is known to be no call
-        self._tagged: list[list[str]] | None = None  # the text after each python tag
+        self._stretch = CallTexts(self._tools, is_tagged=False)
+        self._content: list[str] = []
+        self._calls: list[ToolCall] = []
+        self._has_begun = False  # whether the assistant said anything
         self._in_header = False
         self._newlines = 0  # how many of them still belong to a header
         self._stop: str | None = None  # the control token that ended the answer
+        self._is_closed = False
 
-    def feed(self, token: int) -> str:
-        """Take the next token; return text that is now certain to be content."""
-        if self._stop is not None:
-            return ""
-        if token in self._names or token in self._tok.stop_ids:
-            return self._control(token, self._names.get(token, ""))
-        known = 0 <= token < self._tok.vocab
-        return self._text(self._decoder.feed(token) if known else "\N{REPLACEMENT CHARACTER}")
+    def feed(self, ids: int | Iterable[int]) -> str:
+        """Take the next token, or several; return text that is now certain to be content."""
+        events = self.read((ids,) if isinstance(ids, int) else ids)
+        return "".join(event.text for event in events if isinstance(event, TextDelta))
 
     def finish(self) -> Message:
         """Return the message; an answer that no terminator ended was cut off."""
-        self._text(self._decoder.flush())
-        calls: tuple[ToolCall, ...] = ()
-        rest = [*self._sent]
-        if self._tagged is None:
-            calls, text = calls_in_text("".join(self._held), self._callables)
-            rest.append(text)
-        for body in self._tagged or ():
-            complete = self._stop is not None
-            found, text = calls_after_tag("".join(body), self._callables, is_complete=complete)
-            calls += found
-            rest.append(text)
+        self.close()
         return Message(
             role="assistant",
-            content="".join(rest),
-            tool_calls=calls,
-            finish_reason=self._reason(calls),
+            content="".join(self._content),
+            tool_calls=tuple(self._calls),
+            finish_reason=self._reason(),
         )
 
-    def _reason(self, calls: tuple[ToolCall, ...]) -> str:
-        if calls or self._stop == END_OF_MESSAGE:
+    def read(self, ids: Iterable[int]) -> list[AnswerEvent]:
+        """Take the next tokens; return what is now certain."""
+        found: Found = []
+        texts: list[str] = []
+        for token in ids:
+            if self._stop is not None:
+                break
+            if token in self._controls:
+                found += self._text("".join([*texts, self._decoder.flush()]))
+                texts = []
+                found += self._control(token)
+            elif 0 <= token < self._tok.vocab:
+                texts.append(self._decoder.feed(token))
+            else:
+                texts += self._decoder.flush(), _UNKNOWN
+        found += self._text("".join(texts))
+        return self._events(found)
+
+    def close(self) -> list[AnswerEvent]:
+        """End the answer, if no terminator did; return what that settles."""
+        if self._is_closed:
+            return []
+        self._is_closed = True
+        found = self._text(self._decoder.flush())
+        if self._stop is None:
+            found += self._stretch.close(is_complete=False)
+        return self._events(found)
+
+    def _reason(self) -> str:
+        if self._calls or self._stop == END_OF_MESSAGE:
             return "tool_calls"
         return "length" if self._stop is None else "stop"
 
-    def _control(self, token: int, name: str) -> str:
-        out = self._text(self._decoder.flush())
-        if token in self._tok.stop_ids or name == END_OF_MESSAGE:
+    def _control(self, token: int) -> Found:
+        name = self._names.get(token, "")
+        is_stop = token in self._tok.stop_ids or name == END_OF_MESSAGE
+        # A header inside an answer begins somebody else's turn.
+        if is_stop or (name == START_HEADER and self._has_begun):
             self._stop = name
-        elif name == START_HEADER:
-            if any(self._held) or self._sent or self._tagged is not None:
-                self._stop = name  # what follows is somebody else's turn
+            return self._stretch.close(is_complete=True)
+        if name == START_HEADER:
             self._in_header = True
         elif name == END_HEADER:
             self._in_header = False
             self._newlines = 2
         elif name == PYTHON_TAG:
-            out += self._release()
-            self._tagged = [*(self._tagged or ()), []]
-        return out  # any other control token says nothing
+            self._has_begun = True
+            found = self._stretch.close(is_complete=True)
+            self._stretch = CallTexts(self._tools, is_tagged=True)
+            return found
+        return []  # any other control token says nothing
 
-    def _text(self, text: str) -> str:
-        if self._in_header:
-            return ""
+    def _text(self, text: str) -> Found:
+        if not text or self._in_header or self._stop is not None:
+            return []
         while self._newlines and text:
             is_newline = text[0] == "\n"
             self._newlines = self._newlines - 1 if is_newline else 0
             text = text[is_newline:]
-        if self._tagged is not None:
-            self._tagged[-1].append(text)
-            return ""
-        self._held.append(text)
-        if not self._streams:
-            self._start = (self._start + text).lstrip()[:OPENING_LENGTH]
-            if may_become_call(self._start, self._callables):
-                return ""
-        return self._release()
-
-    def _release(self) -> str:
-        """Hand on the text that was held back: it is content."""
-        text = "".join(self._held)
-        self._held = []
         if text:
-            self._sent.append(text)
-            self._streams = True
-        return text
+            self._has_begun = True
+        return self._stretch.feed(text)
+
+    def _events(self, found: Found) -> list[AnswerEvent]:
+        """Turn what was found into events, neighbouring texts joined, and keep it."""
+        events: list[AnswerEvent] = []
+        texts: list[str] = []
+        for item in found:
+            if isinstance(item, str):
+                texts.append(item)
+                continue
+            events += _text_event(texts)
+            texts = []
+            index = len(self._calls)
+            self._calls.append(item)
+            events += (
+                CallStarted(index=index, id=item.id, name=item.name),
+                ArgumentsDelta(index=index, text=write_json(dict(item.arguments))),
+                CallFinished(index=index, call=item),
+            )
+        events += _text_event(texts)
+        self._content += (event.text for event in events if isinstance(event, TextDelta))
+        return events
+
+
+def _text_event(texts: list[str]) -> list[AnswerEvent]:
+    return [TextDelta(text="".join(texts))] if texts else []
