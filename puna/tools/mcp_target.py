@@ -4,7 +4,6 @@ The text comes from a person (`--tools "mcp:..."`). Secrets stay in the environm
 is replaced by that variable here, and what is built of it is never shown.
 """
 
-import ipaddress
 import os
 import re
 import shlex
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from puna.errors import RequestError
+from puna.tools.http_get import is_this_machine
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
@@ -99,7 +99,7 @@ def _address(url: str, words: list[str], environment: Mapping[str, str]) -> Addr
         if not _is_header(token):
             raise _error(f"the variable {variable} holds what a header cannot carry")
         headers["Authorization"] = f"Bearer {token}"
-    if headers and parts.scheme.lower() == "http" and not _is_local(host):
+    if headers and parts.scheme.lower() == "http" and not is_this_machine(host):
         raise _error(f"headers for http://{host} would be sent unencrypted; use https")
     return Address(url=url, headers=headers)
 
@@ -116,15 +116,6 @@ def _expanded(value: str, environment: Mapping[str, str]) -> str:
 
 def _is_header(value: str) -> bool:
     return value.isascii() and value.isprintable()
-
-
-def _is_local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _error(what: str) -> RequestError:
