@@ -75,9 +75,10 @@ class SearchIndex:
             known = dict(index.execute("SELECT name, stamp FROM files"))
             there = dict(files_in(self.folder))
             changed = [name for name, stamp in there.items() if known.get(name) != stamp]
-            for name in known.keys() - there.keys():
-                _forget(index, name)
-            index.commit()
+            if gone := known.keys() - there.keys():
+                with _writing(index):
+                    for name in gone:
+                        _forget(index, name)
             if changed:
                 self._read(index, changed, there, ends)
             pages, files, unread = index.execute(
@@ -117,9 +118,9 @@ class SearchIndex:
                 if ends is not None and time.monotonic() > ends:
                     break
                 found = read_file(self.folder, name)
-                _forget(index, name)
-                _keep(index, name, stamps[name] if found.is_final else "", found)
-                index.commit()
+                with _writing(index):
+                    _forget(index, name)  # another process may have read it just now
+                    _keep(index, name, stamps[name] if found.is_final else "", found)
                 bar.advance(note=name)
 
     @contextmanager
@@ -155,7 +156,7 @@ class SearchIndex:
 
 
 def _open_file(path: Path) -> sqlite3.Connection:
-    index = sqlite3.connect(path, timeout=30.0)
+    index = sqlite3.connect(path, timeout=30.0, isolation_level=None)
     try:
         path.chmod(0o600)  # it holds the text of the documents
         (version,) = index.execute("PRAGMA user_version").fetchone()
@@ -163,12 +164,25 @@ def _open_file(path: Path) -> sqlite3.Connection:
             if version or index.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise sqlite3.DatabaseError("an index of another version")
             index.execute("PRAGMA journal_mode = WAL")
-            index.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION};")
-            index.commit()
+            index.executescript(
+                f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
+            )
     except BaseException:
         index.close()
         raise
     return index
+
+
+@contextmanager
+def _writing(index: sqlite3.Connection) -> Iterator[None]:
+    """Write all or nothing, one writer at a time; the others wait."""
+    index.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        index.execute("ROLLBACK")
+        raise
+    index.execute("COMMIT")
 
 
 def _is_damage(error: Exception) -> bool:
