@@ -1,7 +1,16 @@
 """puna: the whole Llama 3.1 system in one Python package, from raw pages to served tokens."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # type checkers read the public names here; at run time `_PUBLIC` finds them
+    from puna.chat.format import ChatFormat
+    from puna.chat.messages import Message
+    from puna.checkpoint.load import load_tokenizer
+    from puna.errors import PunaError
+    from puna.infer.complete import Completion
+    from puna.llm import load
+    from puna.tools.function import tool
 
 __version__ = "0.1.0"
 
@@ -9,13 +18,24 @@ __version__ = "0.1.0"
 # `import puna` and `puna --help` stay light.
 _PUBLIC = {
     "ChatFormat": "puna.chat.format",
+    "Completion": "puna.infer.complete",
     "Message": "puna.chat.messages",
     "PunaError": "puna.errors",
     "load": "puna.llm",
     "load_tokenizer": "puna.checkpoint.load",
+    "tool": "puna.tools.function",
 }
 
-__all__ = ["ChatFormat", "Message", "PunaError", "__version__", "load", "load_tokenizer"]
+__all__ = [
+    "ChatFormat",
+    "Completion",
+    "Message",
+    "PunaError",
+    "__version__",
+    "load",
+    "load_tokenizer",
+    "tool",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -81,6 +81,12 @@ CALCULATOR = Tool(
     description="Evaluates arithmetic exactly: + - * / // % ** and parentheses.",
     call=_call,
     is_builtin=True,
+    parameters={
+        "type": "object",
+        "properties": {"query": {"type": "string", "description": "such as 12 * (3 + 4)"}},
+        "required": ["query"],
+        "additionalProperties": False,
+    },
 )
 
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from puna.chat.messages import Message, ToolCall, to_messages
-from puna.errors import PunaError, RequestError
-from puna.log import logger
+from puna.errors import RequestError
+from puna.tools.execute import MAX_OUTPUT, MAX_STEPS, TIMEOUT_S, Consent, Limits, execute
 from puna.tools.tool import Tool
 
-MAX_STEPS = 8  # answers of the model in one turn
-MAX_OUTPUT = 16_000  # characters of one tool's result that the model is shown
+STOPPED = "error: stopped by the person before it was done."  # the result after Ctrl-C
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +44,9 @@ class Returned:
 class Finished:
     """The loop has ended.
 
-    `reason` is "stop" or "length" as the last answer says, or "max_steps" where the model still
-    wanted to call; `messages` is the whole dialog, and can be continued.
+    `reason` is "stop" or "length" as the last answer says, "tool_calls" where the model calls a
+    tool that is only declared, or "max_steps" where it still wanted to call; `messages` is the
+    whole dialog, and can be continued.
     """
 
     reason: str
@@ -61,6 +61,17 @@ class Finished:
 Event = Answered | Called | Returned | Finished
 
 
+class StoppedInTool(KeyboardInterrupt):
+    """Ctrl-C came while a tool was running.
+
+    `messages` is the dialog with a result for every call, so that it can be continued.
+    """
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        super().__init__()
+        self.messages = tuple(messages)
+
+
 def run_tools(
     generate: Callable[[list[Message]], Message],
     messages: Iterable[Message | Mapping[str, Any]],
@@ -68,8 +79,13 @@ def run_tools(
     *,
     max_steps: int = MAX_STEPS,
     max_output: int = MAX_OUTPUT,
+    timeout: float | None = TIMEOUT_S,
+    consent: Consent | None = None,
 ) -> Iterator[Event]:
     """Let the model call tools until it answers, and yield what happens.
+
+    The calls of one message run one after the other, in order. A message that calls a tool which
+    is only declared ends the loop before anything of it is run: whoever declared it answers.
 
     Args:
         generate: answers a dialog; it may ask for calls.
@@ -77,77 +93,102 @@ def run_tools(
         tools: what may be executed; everything else is refused in a text to the model.
         max_steps: how often the model may speak.
         max_output: characters of one result that it is shown; it is told what is left out.
+        timeout: seconds of one call, for tools that name no limit of their own. None lets every
+            call take its time, in the caller's own thread.
+        consent: asked before each call of a tool that needs it; without it such calls are refused.
     Raises:
-        RequestError: a limit is smaller than 1, or two tools have one name.
+        RequestError: a limit is not positive, or two tools have one name.
+        StoppedInTool: Ctrl-C while a tool was running.
     """
-    if max_steps < 1 or max_output < 1:
-        raise RequestError(
-            f"run_tools: max_steps={max_steps} and max_output={max_output} given; "
-            "at least 1 is expected of both."
-        )
-    return _loop(
-        generate, to_messages(messages), _by_name(tools), max_steps=max_steps, limit=max_output
-    )
+    limits = Limits(max_steps=max_steps, max_output=max_output, timeout=timeout)
+    turn = _Turn(to_messages(messages), by_name(tools), limits, consent)
+    return _run(turn, generate)
 
 
-def _loop(
-    generate: Callable[[list[Message]], Message],
-    dialog: list[Message],
-    tools: Mapping[str, Tool],
+def run_batch(
+    reply: Callable[[list[list[Message]]], Sequence[Message]],
+    dialogs: Iterable[Iterable[Message | Mapping[str, Any]]],
+    tools: Sequence[Tool],
     *,
-    max_steps: int,
-    limit: int,
-) -> Iterator[Event]:
-    for step in range(1, max_steps + 1):
-        message = generate(list(dialog))
-        dialog.append(message)
-        yield Answered(message=message)
-        if not message.tool_calls:
-            yield Finished(reason=_reason(message), messages=tuple(dialog))
-            return
-        if step == max_steps:
-            break  # nobody would read the results
-        for call in message.tool_calls:
-            yield Called(call=call)
-            result, is_error = _execute(call, tools)
-            result = _shortened(result, limit)
-            dialog.append(Message(role="tool", content=result, tool_call_id=call.id))
-            yield Returned(call=call, result=result, is_error=is_error)
-    yield Finished(reason="max_steps", messages=tuple(dialog))
+    max_steps: int = MAX_STEPS,
+) -> list[Finished]:
+    """Run the loop of many dialogs side by side, so that the model answers them as batches."""
+    named, limits = by_name(tools), Limits(max_steps=max_steps)
+    turns = [_Turn(to_messages(dialog), named, limits, None) for dialog in dialogs]
+    while waiting := [turn for turn in turns if turn.finished is None]:
+        answers = reply([list(turn.dialog) for turn in waiting])
+        for turn, answer in zip(waiting, answers, strict=True):
+            for _ in turn.take(answer):
+                pass
+    return [turn.finished for turn in turns if turn.finished is not None]
 
 
-def _execute(call: ToolCall, tools: Mapping[str, Tool]) -> tuple[str, bool]:
-    """Return the result as text, and whether it tells of a failure."""
-    tool = tools.get(call.name)
-    if tool is None:
-        known = ", ".join(tools) or "none"
-        return f"error: there is no tool {call.name!r}; the tools are: {known}.", True
-    try:
-        result = tool.call(dict(call.arguments))
-    except PunaError as error:
-        return f"error: {error}", True
-    except Exception as error:  # a worker: tools are other people's code, and the loop goes on
-        logger.warning("tool %s failed", call.name, exc_info=True)
-        return f"error: {call.name} failed with {type(error).__name__}: {error}", True
-    return result, result.startswith("error:")
+def by_name(tools: Sequence[Tool] | Mapping[str, Tool]) -> dict[str, Tool]:
+    """Return the tools under their names.
 
-
-def _shortened(result: str, limit: int) -> str:
-    """Keep the beginning of a long result and say how much is missing."""
-    result = result.encode(errors="replace").decode()  # no half of a surrogate pair
-    if len(result) <= limit:
-        return result
-    return f"{result[:limit]}\n[{len(result) - limit} of {len(result)} characters left out]"
-
-
-def _reason(message: Message) -> str:
-    return "length" if message.finish_reason == "length" else "stop"
-
-
-def _by_name(tools: Sequence[Tool] | Mapping[str, Tool]) -> dict[str, Tool]:
+    Raises:
+        RequestError: two have one name.
+    """
     if isinstance(tools, Mapping):
         return dict(tools)
     named = {tool.name: tool for tool in tools}
     if len(named) < len(tools):
         raise RequestError("run_tools: two tools have the same name; names must differ.")
     return named
+
+
+class _Turn:
+    """One turn of a dialog: it takes the model's answers and executes what they call."""
+
+    def __init__(
+        self,
+        dialog: list[Message],
+        tools: Mapping[str, Tool],
+        limits: Limits,
+        consent: Consent | None,
+    ) -> None:
+        self.dialog, self._tools, self._limits, self._consent = dialog, tools, limits, consent
+        self._steps = 0
+        self.finished: Finished | None = None
+
+    def take(self, message: Message) -> Iterator[Event]:
+        """Take the next answer of the model and yield what follows from it."""
+        self._steps += 1
+        self.dialog.append(message)
+        yield Answered(message=message)
+        if (reason := self._reason_to_end(message)) is None:
+            yield from self._execute(message.tool_calls)
+        else:
+            self.finished = Finished(reason=reason, messages=tuple(self.dialog))
+            yield self.finished
+
+    def _reason_to_end(self, message: Message) -> str | None:
+        """Say why the turn is over; None where there are calls to execute."""
+        if not message.tool_calls:
+            return "length" if message.finish_reason == "length" else "stop"
+        called = [self._tools.get(call.name) for call in message.tool_calls]
+        if any(tool is not None and tool.call is None for tool in called):
+            return "tool_calls"
+        # Nobody would read the results of the last step.
+        return "max_steps" if self._steps == self._limits.max_steps else None
+
+    def _execute(self, calls: Sequence[ToolCall]) -> Iterator[Event]:
+        """Run the calls in order; whatever happens, each gets its result in the dialog."""
+        for place, call in enumerate(calls):
+            yield Called(call=call)
+            try:
+                result, is_error = execute(call, self._tools, self._limits, self._consent)
+            except KeyboardInterrupt:
+                for left in calls[place:]:
+                    self._show(left, STOPPED)
+                raise StoppedInTool(self.dialog) from None
+            self._show(call, result)
+            yield Returned(call=call, result=result, is_error=is_error)
+
+    def _show(self, call: ToolCall, result: str) -> None:
+        self.dialog.append(Message(role="tool", content=result, tool_call_id=call.id))
+
+
+def _run(turn: _Turn, generate: Callable[[list[Message]], Message]) -> Iterator[Event]:
+    while turn.finished is None:
+        yield from turn.take(generate(list(turn.dialog)))

@@ -1,3 +1,8 @@
+import contextvars
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,7 +12,18 @@ from puna.chat.format import ChatFormat
 from puna.chat.messages import Message, ToolCall
 from puna.errors import RequestError
 from puna.tools.calculator import CALCULATOR
-from puna.tools.loop import Answered, Called, Event, Finished, Returned, run_tools
+from puna.tools.function import as_tool, tool
+from puna.tools.loop import (
+    STOPPED,
+    Answered,
+    Called,
+    Event,
+    Finished,
+    Returned,
+    StoppedInTool,
+    run_batch,
+    run_tools,
+)
 from puna.tools.tool import Tool
 from tests.chat.dialogs import BYTES, assistant, call, encode_split
 
@@ -18,7 +34,7 @@ def _model(*answers: Message) -> Callable[[list[Message]], Message]:
     return lambda messages: next(remaining)
 
 
-def _run(*answers: Message, tools: Any = (CALCULATOR,), **limits: int) -> list[Event]:
+def _run(*answers: Message, tools: Any = (CALCULATOR,), **limits: Any) -> list[Event]:
     question = [{"role": "user", "content": "What is 12 * 34?"}]
     return list(run_tools(_model(*answers), question, tools, **limits))
 
@@ -129,12 +145,238 @@ def test_calls_in_a_tools_result_are_not_executed() -> None:
     assert [event.call.name for event in events if isinstance(event, Called)] == ["read"]
 
 
-@pytest.mark.parametrize("limits", [{"max_steps": 0}, {"max_output": 0}])
-def test_a_limit_is_at_least_one(limits: dict[str, int]) -> None:
-    with pytest.raises(RequestError, match="at least 1"):
+@pytest.mark.parametrize("limits", [{"max_steps": 0}, {"max_output": 0}, {"timeout": 0}])
+def test_a_limit_is_positive(limits: dict[str, int]) -> None:
+    with pytest.raises(RequestError, match=r"at least 1|seconds above 0"):
         run_tools(_model(), [], [], **limits)
 
 
 def test_two_tools_of_one_name_are_refused() -> None:
     with pytest.raises(RequestError, match="same name"):
         run_tools(_model(), [], [CALCULATOR, CALCULATOR])
+
+
+# What a tool may do wrong
+
+
+def test_arguments_that_do_not_fit_are_told_to_the_model() -> None:
+    ran = []
+
+    @tool
+    def songs(n: int) -> str:
+        ran.append(n)
+        return "la"
+
+    events = _run(
+        assistant(call("songs", n="ten"), call("songs", n="10"), call("songs", k=1)),
+        assistant(content="ok"),
+        tools=[songs],
+    )
+    results = [event.result for event in events if isinstance(event, Returned)]
+    assert results == [
+        "error: songs: argument 'n': \"ten\" given; an integer is expected.",
+        "la",
+        "error: songs: a required argument is missing: 'n'.",
+    ]
+    assert ran == [10]
+
+
+def test_an_unknown_argument_of_a_built_in_is_told() -> None:
+    events = _run(assistant(call("calculator", querry="1")), assistant(content="ok"))
+    assert isinstance(events[2], Returned)
+    assert "a required argument is missing: 'query'" in events[2].result
+
+
+def test_a_misspelt_tool_is_told_the_nearest() -> None:
+    events = _run(assistant(call("calculate", query="1")), assistant(content="ok"))
+    assert isinstance(events[2], Returned)
+    assert events[2].result.endswith("Did you mean 'calculator'?")
+
+
+def test_an_exception_is_one_bounded_line() -> None:
+    def fail(arguments: dict[str, Any]) -> str:
+        raise OSError("first\nsecond " + "x" * 2000)
+
+    events = _run(assistant(call("f")), assistant(content="ok"), tools=[_tool("f", fail)])
+    assert isinstance(events[2], Returned)
+    assert events[2].result.startswith("error: f failed with OSError: first second xxx")
+    assert "\n" not in events[2].result
+    assert len(events[2].result) < 600
+
+
+def test_a_tool_that_wants_to_leave_python_does_not() -> None:
+    events = _run(
+        assistant(call("f")), assistant(content="ok"), tools=[_tool("f", lambda a: exit(3))]
+    )
+    assert isinstance(events[2], Returned)
+    assert events[2].result == "error: f failed with SystemExit: 3"
+
+
+def test_a_hanging_tool_does_not_hang_the_loop() -> None:
+    """A loop of Python ends at its next step; what waits outside Python is left behind."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def spin(arguments: dict[str, Any]) -> str:
+        begun.set()
+        try:
+            while True:
+                pass
+        finally:
+            ended.set()
+
+    wait = Tool(name="wait", description="", call=lambda a: str(time.sleep(5)), timeout=0.05)
+    begin = time.perf_counter()
+    events = _run(
+        assistant(call("spin"), call("wait")),
+        assistant(content="ok"),
+        tools=[_tool("spin", spin), wait],
+        timeout=0.1,
+    )
+    assert time.perf_counter() - begin < 4
+    results = [event.result for event in events if isinstance(event, Returned)]
+    assert results == [
+        "error: spin was stopped after 0.1 seconds, which is all it has.",
+        "error: wait was stopped after 0.05 seconds, which is all it has.",
+    ]
+    assert begun.is_set()
+    assert ended.wait(5)
+
+
+def test_a_tool_with_a_way_to_stop_it_is_stopped_that_way() -> None:
+    stop = threading.Event()
+    tools = [
+        Tool(
+            name="wait", description="", call=lambda a: str(stop.wait(10)), cancel=stop.set,
+            timeout=0.05,
+        )
+    ]  # fmt: skip
+    events = _run(assistant(call("wait")), assistant(content="ok"), tools=tools)
+    assert isinstance(events[2], Returned)
+    assert events[2].is_error
+    assert stop.is_set()
+
+
+def test_without_a_limit_a_tool_runs_in_the_callers_thread() -> None:
+    """Some libraries allow nothing else: a connection of sqlite3 belongs to its thread."""
+    tools = [_tool("where", lambda a: threading.current_thread().name)]
+    for timeout, result in ((None, threading.current_thread().name), (5, "tool where")):
+        events = _run(
+            assistant(call("where")), assistant(content="ok"), tools=tools, timeout=timeout
+        )
+        assert isinstance(events[2], Returned)
+        assert events[2].result == result
+
+
+def test_a_tool_sees_the_context_of_its_caller() -> None:
+    name = contextvars.ContextVar("name", default="nobody")
+    token = name.set("somebody")
+    events = _run(
+        assistant(call("who")), assistant(content="ok"), tools=[_tool("who", lambda a: name.get())]
+    )
+    name.reset(token)
+    assert isinstance(events[2], Returned)
+    assert events[2].result == "somebody"
+
+
+# Consent
+
+
+def test_a_tool_that_needs_consent_is_refused_where_nobody_can_be_asked() -> None:
+    ran = []
+    wipe = Tool(name="wipe", description="", call=lambda a: str(ran.append(1)), needs_consent=True)
+    events = _run(assistant(call("wipe")), assistant(content="ok"), tools=[wipe])
+    assert isinstance(events[2], Returned)
+    assert events[2].result == (
+        "error: wipe needs the consent of a person, and nobody can be asked here."
+    )
+    assert ran == []
+
+
+def test_consent_is_asked_for_each_call_that_could_run() -> None:
+    asked = []
+
+    def consent(wanted: ToolCall, tool: Tool) -> bool:
+        asked.append((wanted.arguments["path"], tool.name))
+        return wanted.arguments["path"] == "a"
+
+    @tool(needs_consent=True)
+    def wipe(path: str) -> str:
+        return f"wiped {path}"
+
+    events = _run(
+        assistant(*(call("wipe", path=path) for path in ("a", "b", 3))),
+        assistant(call("calculator", query="1")),
+        assistant(content="ok"),
+        tools=[wipe, CALCULATOR],
+        consent=consent,
+    )
+    results = [event.result for event in events if isinstance(event, Returned)]
+    assert results[:2] == ["wiped a", "error: the person did not allow this call of wipe."]
+    assert asked == [("a", "wipe"), ("b", "wipe")]
+
+
+# Declarations, batches, Ctrl-C
+
+
+def test_a_call_of_a_declaration_ends_the_loop_before_anything_runs() -> None:
+    ran = []
+    mixed = [_tool("run", lambda a: str(ran.append(1))), as_tool("brave_search")]
+    events = _run(assistant(call("run"), call("brave_search", query="x")), tools=mixed)
+    finished = events[-1]
+    assert [type(event) for event in events] == [Answered, Finished]
+    assert isinstance(finished, Finished)
+    assert finished.reason == "tool_calls"
+    assert [c.name for c in finished.answer.tool_calls] == ["run", "brave_search"]
+    assert ran == []
+
+
+def test_ctrl_c_in_a_tool_leaves_a_dialog_that_can_be_continued() -> None:
+    def interrupt(arguments: dict[str, Any]) -> str:
+        raise KeyboardInterrupt
+
+    calls = [call("calculator", query="1"), call("stop"), call("calculator", query="2")]
+    with pytest.raises(StoppedInTool) as stopped:
+        _run(assistant(*calls), tools=[CALCULATOR, _tool("stop", interrupt)])
+    results = [(m.tool_call_id, m.content) for m in stopped.value.messages if m.role == "tool"]
+    assert results == [(calls[0].id, "1"), (calls[1].id, STOPPED), (calls[2].id, STOPPED)]
+
+
+def test_ctrl_c_stops_a_tool_that_is_running() -> None:
+    """The signal reaches the main thread while a loop of Python runs in the tool's thread."""
+    ended = threading.Event()
+
+    def spin(arguments: dict[str, Any]) -> str:
+        try:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            while True:
+                pass
+        finally:
+            ended.set()
+
+    with pytest.raises(StoppedInTool) as stopped:
+        _run(assistant(call("spin")), tools=[_tool("spin", spin)])
+    assert stopped.value.messages[-1].content == STOPPED
+    assert ended.wait(5)
+
+
+def test_many_dialogs_side_by_side_give_what_each_gives_alone() -> None:
+    """Dialog n wants n calls before it answers."""
+
+    def reply(dialogs: list[list[Message]]) -> list[Message]:
+        return [_next(dialog) for dialog in dialogs]
+
+    def _next(dialog: list[Message]) -> Message:
+        wanted, had = int(dialog[0].content), sum(m.role == "tool" for m in dialog)
+        if had == wanted:
+            return assistant(content="done")
+        return assistant(call("calculator", query=f"{had} + 1"))
+
+    dialogs = [[Message(role="user", content=str(n))] for n in (2, 0, 3, 9)]
+    together = run_batch(reply, dialogs, [CALCULATOR], max_steps=5)
+    alone = [list(run_tools(_next, d, [CALCULATOR], max_steps=5))[-1] for d in dialogs]
+    assert [finished.reason for finished in together] == ["stop", "stop", "stop", "max_steps"]
+    for one, other in zip(together, alone, strict=True):
+        assert isinstance(other, Finished)
+        assert [(m.role, m.content) for m in one.messages] == [
+            (m.role, m.content) for m in other.messages
+        ]
