@@ -58,19 +58,19 @@ class Callables:
         """Every name that may be called."""
         return self.builtins | self.declared
 
-    def call(self, name: str, arguments: dict[str, Any]) -> ToolCall:
-        """Return a call that was written in the form of a function.
+    def call(self, name: str, arguments: dict[str, Any], *, is_method: bool = False) -> ToolCall:
+        """Return a call whose arguments its tool can take, so that it can be written again too.
 
-        Llama's own tools take one query, whatever the model named the argument.
+        Llama's own tools take one query, whatever a call in the form of a function names it.
         """
-        if name not in self.builtins or name not in BUILTINS:
-            return ToolCall(name=name, arguments=arguments)
-        if name == CODE_INTERPRETER:
+        if name == CODE_INTERPRETER and name in self.builtins:
             if arguments.keys() != {"code"} or not isinstance(arguments["code"], str):
                 raise BrokenCallError
-        elif arguments:
-            query = arguments.get("query", next(iter(arguments.values())))
-            arguments = {"query": query}
+        elif name in self.builtins and not is_method:
+            if name in BUILTINS and arguments:
+                arguments = {"query": arguments.get("query", next(iter(arguments.values())))}
+            if not all(key.isidentifier() for key in arguments):
+                raise BrokenCallError
         return ToolCall(name=name, arguments=arguments)
 
 
@@ -201,7 +201,9 @@ def read_list_calls(
     return calls
 
 
-def read_method_call(source: Incoming, names: frozenset[str]) -> Reading[ToolCall]:
+def read_method_call(
+    source: Incoming, names: frozenset[str], tools: Callables
+) -> Reading[ToolCall]:
     """Read `name.call(key=value, ...)` or `name(key=value, ...)`, with nothing hanging on it."""
     spelled = {name: name for name in names} | {f"{name}.call": name for name in names}
     name = yield from _read_name(source, spelled, end="(")
@@ -213,7 +215,7 @@ def read_method_call(source: Incoming, names: frozenset[str]) -> Reading[ToolCal
             raise NoValueError  # `search.call(query="x").text` is code
     except NoValueError:
         raise (BrokenCallError if is_stated else OtherValueError) from None
-    return ToolCall(name=spelled[name], arguments=arguments)
+    return tools.call(spelled[name], arguments, is_method=True)
 
 
 def _read_name(source: Incoming, names: Iterable[str], *, end: str) -> Reading[str]:
@@ -242,7 +244,7 @@ def _read_arguments(source: Incoming, *, with_bare_quotes: bool = False) -> Read
         sign = yield from source.sign_after_space()
         while sign != ")":
             name = yield from source.run(_WORD, limit=_LONGEST_NAME)
-            if not name.isidentifier() or name in found:
+            if not name.isidentifier() or name in found or len(name) > _LONGEST_NAME:
                 raise NoValueError
             if (yield from source.sign_after_space()) != "=":
                 raise NoValueError

@@ -175,7 +175,7 @@ class CallTexts:
             case "<":
                 return [(yield from read_tag_call(source, names, tools))]
             case _:
-                return [(yield from read_method_call(source, names))]
+                return [(yield from read_method_call(source, names, tools))]
 
     def _skip_separator(self, forms: str) -> Reading[None]:
         """Take what stands between two calls: white space, and a semicolon or a comma."""

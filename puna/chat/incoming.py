@@ -98,7 +98,8 @@ class Incoming:
     def run(self, pattern: re.Pattern[str], *, limit: int) -> Reading[str]:
         """Take characters as long as `pattern` matches them; it matches any number of them.
 
-        A run of more than `limit` characters is returned before its end.
+        A run of more than `limit` characters may be returned before its end: its caller refuses it
+        or goes on, and does not look at its length.
         """
         parts: list[str] = []
         taken = 0

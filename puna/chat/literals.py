@@ -33,7 +33,7 @@ class NoValueError(Exception):
 
 
 def read_value(source: Incoming) -> Reading[Any]:
-    """Read one value of any kind, without white space before it.
+    """Read one value of any kind, and white space before it.
 
     Raises:
         NoValueError: the text stops being a value at `source.at`, or ends inside it.
@@ -41,7 +41,7 @@ def read_value(source: Incoming) -> Reading[Any]:
     containers: list[Any] = []  # that are open, outermost first
     keys: list[str] = []  # one for each of them that is an object
     while True:
-        first = yield from source.sign()
+        first = yield from source.sign_after_space()
         if first in _CLOSINGS:
             source.at += 1
             value: Any = {} if first == "{" else []
@@ -79,12 +79,11 @@ def read_value(source: Incoming) -> Reading[Any]:
 
 
 def read_key(source: Incoming) -> Reading[str]:
-    """Read the key of an object, its colon, and the white space after it."""
+    """Read the key of an object, and its colon."""
     key = yield from read_string(source)
     if (yield from source.sign_after_space()) != ":":
         raise NoValueError
     source.at += 1
-    yield from source.sign_after_space()
     return key
 
 
@@ -115,7 +114,6 @@ def read_string(source: Incoming) -> Reading[str]:
 def value_of(text: str) -> Any:
     """Return the value that a whole text is; raises NoValueError where it is none, or more."""
     source = Incoming(text, is_closed=True)
-    read_whole(source.sign_after_space())
     value = read_whole(read_value(source))
     if read_whole(source.sign_after_space()):
         raise NoValueError

@@ -12,6 +12,7 @@ and without the tag: the user reads what the model wrote, and nothing runs.
 """
 
 from collections.abc import Iterable
+from itertools import groupby
 
 from puna.chat.call_forms import Callables
 from puna.chat.call_texts import CallTexts, Found
@@ -23,6 +24,8 @@ from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.specials import END_HEADER, END_OF_MESSAGE, PYTHON_TAG, START_HEADER
 from puna.tokenizer.stream import StreamDecoder
 
+# Control tokens that say something inside an answer, beside those that end it.
+_ROLES = (START_HEADER, END_HEADER, END_OF_MESSAGE, PYTHON_TAG)
 _UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # what an id outside the vocabulary says
 
 
@@ -35,9 +38,10 @@ class AnswerParser:
     """
 
     def __init__(self, tok: Tokenizer, tools: Declared | None = None) -> None:
-        self._tok = tok
-        self._names = {number: name for name, number in tok.specials.items()}
-        self._controls = frozenset(self._names) | tok.stop_ids
+        self._vocab = tok.vocab
+        self._stop_ids = tok.stop_ids
+        self._controls = tok.stop_ids.union(tok.specials.values())
+        self._roles = {tok.specials[name]: name for name in _ROLES if name in tok.specials}
         self._decoder = StreamDecoder(tok)
         self._tools = Callables(
             builtins=frozenset(BUILTINS if tools is None else tools.builtins),
@@ -72,16 +76,15 @@ class AnswerParser:
         found: Found = []
         texts: list[str] = []
         for token in ids:
-            if self._stop is not None:
-                break
-            if token in self._controls:
-                found += self._text("".join([*texts, self._decoder.flush()]))
-                texts = []
-                found += self._control(token)
-            elif 0 <= token < self._tok.vocab:
-                texts.append(self._decoder.feed(token))
-            else:
-                texts += self._decoder.flush(), _UNKNOWN
+            if token not in self._controls:
+                if 0 <= token < self._vocab:
+                    texts.append(self._decoder.feed(token))
+                else:
+                    texts += self._decoder.flush(), _UNKNOWN
+                continue
+            found += self._text("".join([*texts, self._decoder.flush()]))
+            texts = []
+            found += self._control(token)
         found += self._text("".join(texts))
         return self._events(found)
 
@@ -101,8 +104,10 @@ class AnswerParser:
         return "length" if self._stop is None else "stop"
 
     def _control(self, token: int) -> Found:
-        name = self._names.get(token, "")
-        is_stop = token in self._tok.stop_ids or name == END_OF_MESSAGE
+        if self._stop is not None:
+            return []
+        name = self._roles.get(token, "")
+        is_stop = token in self._stop_ids or name == END_OF_MESSAGE
         # A header inside an answer begins somebody else's turn.
         if is_stop or (name == START_HEADER and self._has_begun):
             self._stop = name
@@ -132,25 +137,22 @@ class AnswerParser:
 
     def _events(self, found: Found) -> list[AnswerEvent]:
         """Turn what was found into events, neighbouring texts joined, and keep it."""
+        if not found:
+            return []
         events: list[AnswerEvent] = []
-        texts: list[str] = []
-        for item in found:
-            if isinstance(item, str):
-                texts.append(item)
+        for is_text, items in groupby(found, key=lambda item: isinstance(item, str)):
+            if is_text:
+                text = "".join(map(str, items))
+                self._content.append(text)
+                events.append(TextDelta(text=text))
                 continue
-            events += _text_event(texts)
-            texts = []
-            index = len(self._calls)
-            self._calls.append(item)
-            events += (
-                CallStarted(index=index, id=item.id, name=item.name),
-                ArgumentsDelta(index=index, text=write_json(dict(item.arguments))),
-                CallFinished(index=index, call=item),
-            )
-        events += _text_event(texts)
-        self._content += (event.text for event in events if isinstance(event, TextDelta))
+            for call in items:
+                assert isinstance(call, ToolCall)
+                index = len(self._calls)
+                self._calls.append(call)
+                events += (
+                    CallStarted(index=index, id=call.id, name=call.name),
+                    ArgumentsDelta(index=index, text=write_json(dict(call.arguments))),
+                    CallFinished(index=index, call=call),
+                )
         return events
-
-
-def _text_event(texts: list[str]) -> list[AnswerEvent]:
-    return [TextDelta(text="".join(texts))] if texts else []
