@@ -30,6 +30,8 @@ from puna.model.llama import Llama
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.specials import END_OF_MESSAGE, END_OF_TURN, PYTHON_TAG
 from puna.tools.calculator import CALCULATOR
+from puna.tools.execute import MAX_STEPS, TIMEOUT_S, Consent
+from puna.tools.function import as_tool
 from puna.tools.loop import Finished, run_tools
 from puna.tools.tool import Tool
 
@@ -154,6 +156,7 @@ class LLM:
         self.model, self.style, self.stop_ids, self.name = model, style, stop_ids, name
         self.sampling = sampling or SamplingConfig()  # used where a call says nothing
         self._tokenizer = tokenizer
+        self._format: ChatFormat | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -171,7 +174,7 @@ class LLM:
 
     @property
     def format(self) -> ChatFormat:
-        """The chat format.
+        """The chat format, made once: it remembers what it has encoded.
 
         Raises:
             RequestError: none is known for this model.
@@ -182,7 +185,9 @@ class LLM:
                 f"{self.name}: no chat format is known ({self.style.source}; a vocabulary of "
                 f"{tok.vocab}); a model made for dialogs is expected. Use generate instead."
             )
-        return ChatFormat(self.tokenizer, self.style.dialect)
+        if self._format is None or self._format.dialect != self.style.dialect:
+            self._format = ChatFormat(self.tokenizer, self.style.dialect)
+        return self._format
 
     def generate(
         self,
@@ -230,7 +235,7 @@ class LLM:
     ) -> Answer:
         """Answer a dialog, or continue a text or ids, and yield the text while it is written.
 
-        Tools are declared and not run: the answer's `message` holds the calls.
+        Tools of every kind are declared and not run: the answer's `message` holds the calls.
         """
         call = _Call.read(options, self.sampling, 1)
         reader: Reader
@@ -239,7 +244,7 @@ class LLM:
             reader = TextStream(self.tokenizer, stops=call.stop, prompt=ids)
         else:
             form, dialog = self.format, to_messages(cast("Dialog", prompt))
-            shown = [tool.declaration if isinstance(tool, Tool) else tool for tool in tools or ()]
+            shown = [as_tool(tool).declaration for tool in tools or ()]
             ids = form.render(dialog, shown, date).ids
             reader = ChatReader(form.parser(shown), stops=call.stop)
         tokens = stream_ids(
@@ -253,32 +258,34 @@ class LLM:
         messages: Dialog,
         tools: Sequence[Any] | None = None,
         date: Date | None = None,
+        *,
+        max_steps: int = MAX_STEPS,
+        tool_timeout: float | None = TIMEOUT_S,
+        consent: Consent | None = None,
         **options: Unpack[Options],
     ) -> Message:
         """Answer a dialog; the message carries text, tool calls, finish reason and usage.
 
         Args:
-            tools: declarations, whose calls come back in the message; or `puna.tools` objects,
-                which are run until the model has its answer.
+            tools: functions and `puna.tool` objects, which are run until the model has its answer;
+                and declarations (OpenAI's dictionaries, names of built-ins): a message that calls
+                one of these comes back, with nothing of it run.
             date: today, for the formats that tell the model.
+            max_steps: how often the model may speak; then its last message comes back as it is.
+            tool_timeout: seconds of one call; None runs tools in this thread, without a limit.
+            consent: says whether a call may run, for tools that ask; without it they are refused.
         """
-
-        messages = to_messages(messages)
+        messages, offered = to_messages(messages), [as_tool(tool) for tool in tools or ()]
 
         def answer(dialog: Dialog) -> Message:
-            reply = self.stream(dialog, tools, date, **options)
+            reply = self.stream(dialog, offered, date, **options)
             for _ in reply:
                 pass
             return reply.message
 
-        runnable = [tool for tool in tools or () if isinstance(tool, Tool)]
-        if not runnable:
-            return answer(messages)
-        if len(runnable) < len(tools or ()):
-            raise RequestError(
-                "chat: tools that puna runs and declarations are mixed; give either kind alone."
-            )
-        *_, last = run_tools(answer, messages, runnable)
+        *_, last = run_tools(
+            answer, messages, offered, max_steps=max_steps, timeout=tool_timeout, consent=consent
+        )
         assert isinstance(last, Finished)
         return last.answer
 

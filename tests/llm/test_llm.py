@@ -1,8 +1,12 @@
 """The Python face: completions, dialogs, streams, logits (pitfalls B1, B2, B4, B10, I3, I9)."""
 
+import dataclasses
+import time
+
 import pytest
 import torch
 
+import puna
 from puna.errors import ContextError, RequestError
 from puna.infer.sampling import SamplingConfig
 from puna.llm import LLM, ChatStyle, load
@@ -151,9 +155,79 @@ def test_a_tool_object_is_run_until_the_answer() -> None:
     assert all(prompt.count(BOS) == 1 for prompt in llm.model.prompts)
 
 
-def test_tools_that_run_and_declarations_are_not_mixed() -> None:
-    with pytest.raises(RequestError, match="mixed"):
-        scripted().chat([{"role": "user", "content": "Hi"}], tools=[CALCULATOR, "brave_search"])
+JSON_CALL = ids_of(
+    TAG, '{"type": "function", "name": "add", "parameters": {"a": "2", "b": 3}}', EOM
+)
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+def test_a_function_is_declared_run_and_answered() -> None:
+    llm = scripted(JSON_CALL, ids_of("It is 5.", EOT), context=2048)
+    message = llm.chat([{"role": "user", "content": "2 + 3?"}], tools=[add], temperature=0)
+    assert (message.content, message.finish_reason) == ("It is 5.", "stop")
+    first, second = (BYTES.decode(prompt) for prompt in llm.model.prompts)
+    assert "Add two numbers." in first
+    assert "<|start_header_id|>ipython<|end_header_id|>\n\n5<|eot_id|>" in second
+
+
+def test_a_call_of_a_declaration_comes_back_beside_tools_that_run() -> None:
+    search = ids_of(TAG, 'brave_search.call(query="gold")', EOM)
+    llm = scripted(JSON_CALL, search, context=2048)
+    ran: list[int] = []
+
+    @puna.tool(name="add")
+    def counted(a: int, b: int) -> int:
+        ran.append(a)
+        return a + b
+
+    message = llm.chat(
+        [{"role": "user", "content": "q"}], tools=[counted, "brave_search"], temperature=0
+    )
+    assert [call.name for call in message.tool_calls] == ["brave_search"]
+    assert message.finish_reason == "tool_calls"
+    assert ran == [2]
+
+
+def test_a_model_that_only_calls_is_stopped_after_its_steps() -> None:
+    llm = scripted(*[JSON_CALL] * 3, context=2048)
+    message = llm.chat([{"role": "user", "content": "q"}], tools=[add], max_steps=2, temperature=0)
+    assert message.tool_calls
+    assert len(llm.model.prompts) == 2
+
+
+def test_consent_is_asked_and_a_tool_has_its_time() -> None:
+    asked: list[str] = []
+
+    @puna.tool(name="add", needs_consent=True)
+    def slow(a: int, b: int) -> None:
+        """Wait."""
+        time.sleep(5)
+
+    llm = scripted(JSON_CALL, ids_of("ok", EOT), context=2048)
+    llm.chat(
+        [{"role": "user", "content": "q"}],
+        tools=[slow],
+        tool_timeout=0.05,
+        consent=lambda call, tool: bool(asked.append(call.name)) or True,
+        temperature=0,
+    )
+    assert asked == ["add"]
+    assert "add was stopped after 0.05 seconds" in BYTES.decode(llm.model.prompts[1])
+
+
+def test_the_chat_format_is_made_once_and_follows_the_style() -> None:
+    llm = scripted()
+    assert llm.format is llm.format
+    llm.style = dataclasses.replace(llm.style, dialect="hf")
+    assert llm.format.dialect == "hf"
+
+
+def test_a_completion_is_a_public_name() -> None:
+    assert isinstance(tiny_llm().generate("abc", max_tokens=2), puna.Completion)
 
 
 def test_a_stream_joins_to_the_answer_and_splits_no_character() -> None:
