@@ -123,7 +123,10 @@ class Llama(nn.Module):
         self.embed = nn.Embedding(config.vocab, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_eps)
-        self.head = None if config.tied else nn.Linear(config.width, config.vocab, bias=False)
+        # A tied model has no head, or one of its own in fewer bits (puna.quant).
+        self.head: nn.Module | None = None
+        if not config.tied:
+            self.head = nn.Linear(config.width, config.vocab, bias=False)
         # A plain attribute, so that `model.to(bfloat16)` leaves the frequencies in float32.
         self.freqs = inverse_frequencies(config.head_width, config.rope_theta)
         if config.rope_scaling is not None:
@@ -173,8 +176,8 @@ class Llama(nn.Module):
 
     def logits(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
         """Apply the head to normalised states, in float32."""
-        weight = self.embed.weight if self.head is None else self.head.weight
-        return F.linear(x, weight).float()
+        scores = F.linear(x, self.embed.weight) if self.head is None else self.head(x)
+        return scores.float()
 
     def _view(
         self, ids: Int[Tensor, "B T"], documents: Tensor | None, cache: KVCache | None
