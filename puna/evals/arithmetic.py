@@ -1,23 +1,27 @@
-"""Sums with numbers that training never saw, through the calculator: right call, right answer.
+"""Sums with numbers that training never saw, through a tool: right call, right answer.
 
 Three things can go wrong and are counted apart: the model does not call, it calls with other
-numbers, or it misreads the result. The calculator is the real one, and what it answers is what the
-model gets, right or wrong.
+numbers, or it misreads the result. The calls run in the real tool loop, and what the tool answers
+is what the model gets, right or wrong.
 """
 
+import dataclasses
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from puna.chat.messages import Message, ToolCall
+from puna.chat.declared import CODE_INTERPRETER
+from puna.chat.messages import Message
 from puna.data.heldout import held_out_number
-from puna.errors import PunaError, RequestError
 from puna.evals.reply import Reply
 from puna.evals.score import Score, share
 from puna.evals.sums import HeldOut, Sum, draw_sum
+from puna.tools.calculator import CALCULATOR
+from puna.tools.loop import run_batch
+from puna.tools.tool import Tool
 
-TOOL = "calculator"
+STEPS = 2  # the call, and the answer that reads its result
 
 _NUMBER = re.compile(r"-?\d+")
 _EXAMPLES = 5  # wrong answers that are kept for the report
@@ -26,7 +30,7 @@ _EXAMPLES = 5  # wrong answers that are kept for the report
 def arithmetic(
     reply: Reply,
     *,
-    calculator: Callable[[str], str],
+    calculator: Tool | Callable[[str], str] = CALCULATOR,
     n: int = 200,
     seed: int = 0,
     system: str | None = None,
@@ -36,23 +40,25 @@ def arithmetic(
 
     Args:
         reply: answers many dialogs at once (`puna.evals.reply`).
-        calculator: the tool itself, from text to text.
+        calculator: the built-in tool that is offered: the calculator, another function from text to
+            text in its place, or the code interpreter.
         system: the system message, where the model expects one.
     """
     rng = random.Random(f"arithmetic {seed}")
     sums = [draw_sum(rng, held_out, for_training=False) for _ in range(n)]
     begin = [] if system is None else [Message(role="system", content=system)]
-    dialogs = [[*begin, Message(role="user", content=drawn.question)] for drawn in sums]
-    calls = reply(dialogs, (TOOL,))
-    right_calls = [_is_right_call(call, drawn) for call, drawn in zip(calls, sums, strict=True)]
-    calling = [i for i, call in enumerate(calls) if len(call.tool_calls) == 1]
-    for i in calling:
-        dialogs[i] += [calls[i], _run(calls[i].tool_calls[0], calculator)]
-    answers = list(calls)
-    if calling:
-        last = reply([dialogs[i] for i in calling], (TOOL,))
-        for i, answer in zip(calling, last, strict=True):
-            answers[i] = answer
+    tool = calculator if isinstance(calculator, Tool) else _calculator(calculator)
+    finished = run_batch(
+        lambda dialogs: reply(dialogs, (tool.name,)),
+        [[*begin, Message(role="user", content=drawn.question)] for drawn in sums],
+        [tool],
+        max_steps=STEPS,
+    )
+    answers = [turn.answer for turn in finished]
+    calls = [turn.messages[len(begin) + 1] for turn in finished]  # what the model said first
+    right_calls = [
+        _is_right_call(call, drawn, tool) for call, drawn in zip(calls, sums, strict=True)
+    ]
     right_answers = [
         _says(answer, drawn.result) for answer, drawn in zip(answers, sums, strict=True)
     ]
@@ -77,23 +83,26 @@ def arithmetic(
     ]
 
 
-def _is_right_call(message: Message, drawn: Sum) -> bool:
-    """Whether the message asks the calculator for exactly this sum, spaces aside."""
-    if len(message.tool_calls) != 1 or message.tool_calls[0].name != TOOL:
+def _calculator(evaluate: Callable[[str], str]) -> Tool:
+    """Put another function in the calculator's place."""
+    return dataclasses.replace(
+        CALCULATOR, call=lambda arguments: evaluate(str(arguments.get("query", "")))
+    )
+
+
+def _is_right_call(message: Message, drawn: Sum, tool: Tool) -> bool:
+    """Whether the message asks the tool for exactly this sum, spaces aside.
+
+    Code may do more with it than compute it (`print`), and may divide whole numbers as `//`.
+    """
+    if len(message.tool_calls) != 1 or message.tool_calls[0].name != tool.name:
         return False
-    query = message.tool_calls[0].arguments.get("query")
+    given = message.tool_calls[0].arguments
+    if tool.name == CODE_INTERPRETER:
+        asked = r"\s*".join(map(re.escape, drawn.expression.split())).replace("/", "//?")
+        return re.search(rf"(?<![\w.]){asked}(?![\w.])", str(given.get("code"))) is not None
+    query = given.get("query")
     return isinstance(query, str) and query.split() == drawn.expression.split()
-
-
-def _run(call: ToolCall, calculator: Callable[[str], str]) -> Message:
-    """Give the model what the tool answers; what it cannot compute is an answer too."""
-    try:
-        if call.name != TOOL:
-            raise RequestError(f"tool: {call.name!r} was called; only {TOOL!r} is offered.")
-        result = calculator(str(call.arguments.get("query", "")))
-    except PunaError as error:
-        result = str(error)
-    return Message(role="tool", content=result, tool_call_id=call.id)
 
 
 def _says(message: Message, result: int) -> bool:

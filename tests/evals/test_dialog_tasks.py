@@ -10,6 +10,7 @@ from puna.evals.arithmetic import arithmetic
 from puna.evals.languages import languages, questions
 from puna.evals.sums import draw_sum
 from puna.evals.vocabulary import LANGUAGES, names, same_word
+from puna.tools.tool import Tool
 
 SIGNS = {"plus": "+", "Add": "+", "sum": "+", "minus": "-", "subtract": "-"}
 SIGNS |= {"times": "*", "Multiply": "*", "product": "*", "divided": "/", "Divide": "/"}
@@ -68,6 +69,50 @@ def test_a_model_that_does_not_call_is_wrong_and_gets_one_turn() -> None:
 
     call, answer = arithmetic(talks, calculator=solve, n=10)
     assert (call.value, answer.value, turns) == (0.0, 0.0, [10])
+
+
+def with_code(dialogs: Sequence[Sequence[Message]], tools: Sequence[str]) -> list[Message]:
+    """Print the sum, and read what the interpreter's frame holds."""
+    answers = []
+    for message in perfect(dialogs, tools):
+        if message.tool_calls:
+            code = f"print({message.tool_calls[0].arguments['query'].replace('/', '//')})"
+            call = ToolCall(name=tools[0], arguments={"code": code})
+            message = Message(role="assistant", tool_calls=(call,))
+        else:
+            said = re.sub(r"completed\s*\[stdout\]|\[/stdout\]", "", message.content)
+            message = Message(role="assistant", content=said)
+        answers.append(message)
+    return answers
+
+
+def test_the_same_sums_run_through_a_code_interpreter() -> None:
+    """Whole numbers are divided as `//` there."""
+
+    def run(arguments: dict[str, str]) -> str:
+        inside = arguments["code"].removeprefix("print(").removesuffix(")")
+        return f"completed\n[stdout]{solve(inside.replace('//', '/'))}[/stdout]"
+
+    interpreter = Tool(name="code_interpreter", description="", call=run, is_builtin=True)
+    call, answer = arithmetic(with_code, calculator=interpreter, n=40)
+    assert (call.value, answer.value) == (1.0, 1.0)
+
+
+def test_the_calculator_is_the_real_one_where_none_is_given() -> None:
+    call, answer = arithmetic(perfect, n=20)
+    assert (call.value, answer.value) == (1.0, 1.0)
+
+
+def test_a_model_that_goes_on_calling_gets_no_third_turn() -> None:
+    turns = []
+
+    def calls(dialogs: Sequence[Sequence[Message]], tools: Sequence[str]) -> list[Message]:
+        turns.append(len(dialogs))
+        again = ToolCall(name="calculator", arguments={"query": "1 + 1"})
+        return [Message(role="assistant", tool_calls=(again,)) for _ in dialogs]
+
+    call, answer = arithmetic(calls, n=10)
+    assert (call.value, answer.value, turns) == (0.0, 0.0, [10, 10])
 
 
 def test_sums_for_the_test_are_made_of_held_out_numbers_only() -> None:
