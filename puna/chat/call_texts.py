@@ -32,6 +32,7 @@ from puna.chat.messages import ToolCall
 
 _PROSE_END = re.compile(r"[\n<]")  # after the one, or at the other, a call may begin
 _UNFINISHED = re.compile(r"[(\[{,=]$|[\"']:$")  # a line that ends so goes on in the next one
+_RECENT = 80  # signs; of more white space than that, no line goes on
 _FENCE = "```"
 _METHOD = "("  # among the forms: a name with arguments; the others are told by their first sign
 
@@ -49,15 +50,16 @@ class CallTexts:
         self._found: Found = []
         self._is_complete = False  # whether a control token ended the stretch
         self._is_fenced = False
-        self._tail = ""  # the last signs of the prose so far, without white space after them
-        self._follows_space = True
+        self._recent = ""  # the last signs of the prose that stands before a place
+        self._waits_in_prose = False  # whether the reader is paused where no call has begun
         self._is_only_text = not self._names  # whether nothing can be a call any more
         self._reader = self._read()
         next(self._reader)
 
     def feed(self, text: str) -> Found:
         """Take more text; return what it settles."""
-        if self._is_only_text:
+        if self._waits_in_prose and (self._is_only_text or not _PROSE_END.search(text)):
+            self._recent = (self._recent + text)[-_RECENT:]
             return [text] if text else []
         if text:
             self._source.feed(text)
@@ -79,9 +81,7 @@ class CallTexts:
         """Hand on text that is content."""
         if text:
             self._found.append(text)
-            self._follows_space = text[-1].isspace()
-            if signs := text.rstrip()[-2:]:
-                self._tail = (self._tail + signs)[-2:]
+            self._recent = (self._recent + text)[-_RECENT:]
 
     def _read(self) -> Reading[None]:
         """Read the whole stretch."""
@@ -92,8 +92,15 @@ class CallTexts:
 
     def _read_prose(self) -> Reading[None]:
         source = self._source
-        while (yield from source.sign()):
+        while True:
             start = source.at
+            if start == len(source.text):
+                if source.is_closed:
+                    return
+                self._waits_in_prose = True
+                yield
+                self._waits_in_prose = False
+                continue
             end = None if self._is_only_text else _PROSE_END.search(source.text, start)
             if end is None:
                 source.at = len(source.text)
@@ -105,7 +112,7 @@ class CallTexts:
             else:
                 source.at = end.start()
                 self._say(source.text[start : source.at])
-                if self._follows_space and not self._is_fenced:
+                if not self._is_fenced and not self._recent[-1:].strip():
                     source.hold()
                     yield from self._read_calls("<")
                 else:
@@ -117,9 +124,13 @@ class CallTexts:
         sign = yield from self._source.sign()
         if sign == "`":
             yield from self._read_fence()
-        elif sign in ("{", "[") and not self._is_fenced and not _UNFINISHED.search(self._tail):
+        elif sign in ("{", "[") and not self._is_fenced and not self._is_unfinished():
             self._source.hold()
             yield from self._read_calls("[{")
+
+    def _is_unfinished(self) -> bool:
+        """Whether the line before goes on in the next one, as inside brackets."""
+        return _UNFINISHED.search(self._recent.rstrip()) is not None
 
     def _read_fence(self) -> Reading[None]:
         for letter in _FENCE:
@@ -153,8 +164,7 @@ class CallTexts:
                 return
             source.release()
             self._found += calls
-            self._tail = ""
-            self._follows_space = True
+            self._recent = ""
             if sign == "<":
                 yield from skip_closing_tag(source)
             is_first = False

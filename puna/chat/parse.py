@@ -11,7 +11,8 @@ interpreter is declared. Where it is not, the code is the content of the answer,
 and without the tag: the user reads what the model wrote, and nothing runs.
 """
 
-from collections.abc import Iterable
+import codecs
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from puna.chat.call_forms import Callables
@@ -20,7 +21,7 @@ from puna.chat.declared import BUILTINS, Declared
 from puna.chat.events import AnswerEvent, ArgumentsDelta, CallFinished, CallStarted, TextDelta
 from puna.chat.literals import write_json
 from puna.chat.messages import Message, ToolCall
-from puna.tokenizer.interface import Tokenizer
+from puna.tokenizer.interface import AddsSpace, Tokenizer
 from puna.tokenizer.specials import END_HEADER, END_OF_MESSAGE, PYTHON_TAG, START_HEADER
 from puna.tokenizer.stream import StreamDecoder
 
@@ -42,7 +43,9 @@ class AnswerParser:
         self._stop_ids = tok.stop_ids
         self._controls = tok.stop_ids.union(tok.specials.values())
         self._roles = {tok.specials[name]: name for name in _ROLES if name in tok.specials}
-        self._decoder = StreamDecoder(tok)
+        self._tok = tok
+        self._spaced = StreamDecoder(tok) if isinstance(tok, AddsSpace) else None
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._tools = Callables(
             builtins=frozenset(BUILTINS if tools is None else tools.builtins),
             declared=frozenset() if tools is None else tools.names,
@@ -73,19 +76,19 @@ class AnswerParser:
 
     def read(self, ids: Iterable[int]) -> list[AnswerEvent]:
         """Take the next tokens; return what is now certain."""
+        ids = list(ids)
         found: Found = []
-        texts: list[str] = []
-        for token in ids:
-            if token not in self._controls:
-                if 0 <= token < self._vocab:
-                    texts.append(self._decoder.feed(token))
-                else:
-                    texts += self._decoder.flush(), _UNKNOWN
-                continue
-            found += self._text("".join([*texts, self._decoder.flush()]))
-            texts = []
-            found += self._control(token)
-        found += self._text("".join(texts))
+        start = 0
+        for at, token in enumerate(ids):
+            if token in self._controls:
+                found += self._text(self._decoded(ids[start:at], is_end=True))
+                found += self._control(token)
+                start = at + 1
+            elif not 0 <= token < self._vocab:
+                found += self._text(self._decoded(ids[start:at], is_end=True) + _UNKNOWN)
+                start = at + 1
+        if start < len(ids):
+            found += self._text(self._decoded(ids[start:] if start else ids))
         return self._events(found)
 
     def close(self) -> list[AnswerEvent]:
@@ -93,10 +96,17 @@ class AnswerParser:
         if self._is_closed:
             return []
         self._is_closed = True
-        found = self._text(self._decoder.flush())
+        found = self._text(self._decoded((), is_end=True))
         if self._stop is None:
             found += self._stretch.close(is_complete=False)
         return self._events(found)
+
+    def _decoded(self, ids: Sequence[int], *, is_end: bool = False) -> str:
+        """Return the characters that ordinary ids complete; at the end of a text, the rest too."""
+        if self._spaced is not None:
+            text = "".join(map(self._spaced.feed, ids))
+            return text + self._spaced.flush() if is_end else text
+        return self._utf8.decode(self._tok.decode_bytes(ids), is_end)
 
     def _reason(self) -> str:
         if self._calls or self._stop == END_OF_MESSAGE:
@@ -137,10 +147,11 @@ class AnswerParser:
 
     def _events(self, found: Found) -> list[AnswerEvent]:
         """Turn what was found into events, neighbouring texts joined, and keep it."""
-        if not found:
-            return []
+        if len(found) == 1 and isinstance(found[0], str):  # most tokens of most answers
+            self._content.append(found[0])
+            return [TextDelta(text=found[0])]
         events: list[AnswerEvent] = []
-        for is_text, items in groupby(found, key=lambda item: isinstance(item, str)):
+        for is_text, items in groupby(found, key=_is_text):
             if is_text:
                 text = "".join(map(str, items))
                 self._content.append(text)
@@ -156,3 +167,7 @@ class AnswerParser:
                     CallFinished(index=index, call=call),
                 )
         return events
+
+
+def _is_text(item: str | ToolCall) -> bool:
+    return isinstance(item, str)
