@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sft": ("puna.cli.stages:sft", "Fine-tune it on dialogs."),
     "eval": ("puna.cli.stages:eval_", "Evaluate a run on what its training never saw."),
     "report": ("puna.cli.stages:report", "Write the report card of a run."),
+    "conformance": (
+        "puna.cli.conformance:conformance",
+        "Does a server, a template or a parser speak Llama 3.1?",
+    ),
     "doctor": ("puna.cli.doctor:doctor", "Show what this machine can run, and why not."),
 }
 

@@ -1,0 +1,1 @@
+"""Vectors that tell whether a template, a parser or a server speaks Llama 3.1 rightly."""
