@@ -3,6 +3,7 @@
 The renderer shows them to the model; the parser takes nothing else for a call.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,4 +68,11 @@ def _function(tool: Any, *, where: str) -> Mapping[str, Any]:
             f"{where}: {type(tool).__name__} is not a tool; a built-in's name or "
             '{"type": "function", "function": {"name": ..., "parameters": ...}} is expected.'
         )
+    try:
+        json.dumps(tool, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RequestError(
+            f"{where}: {name!r} cannot be written as JSON ({error}); a JSON Schema is expected. "
+            "Use dictionaries, lists, texts, numbers, booleans and None alone."
+        ) from None
     return dict(tool)

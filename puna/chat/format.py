@@ -15,6 +15,7 @@ from puna.chat.declared import declare
 from puna.chat.messages import Message, to_messages
 from puna.chat.parse import AnswerParser
 from puna.chat.pieces import Prompt, PromptBuilder, require_specials
+from puna.chat.styles import ToolFormat
 from puna.chat.template import Template
 from puna.errors import ConfigError, RequestError
 from puna.tokenizer.interface import Tokenizer
@@ -34,18 +35,34 @@ class ChatFormat:
     Args:
         tok: the model's tokenizer.
         dialect: "meta", "hf", "hf3", "llama2", or the text of a jinja chat template.
-        tools_in: where `hf` describes functions: "user" (the first user message) or "system".
+        tool_style: how `meta` shows functions and writes calls of them: "json" (Llama 3.1),
+            "function_tag" (3.1 too) or "python_list" (3.2 and 3.3).
+        tools_in: where functions are described, in the "user" or the "system" message; None takes
+            the place of the style's own examples: the system message for "python_list".
+        meta_compat: write the parameters of functions as Meta's example of "json" lists them, not
+            as JSON Schema.
     """
 
-    def __init__(self, tok: Tokenizer, dialect: str = "meta", *, tools_in: str = "user") -> None:
-        if tools_in not in ("user", "system"):
-            raise ConfigError(f"chat: tools_in={tools_in!r}; 'user' or 'system' is expected.")
+    def __init__(
+        self,
+        tok: Tokenizer,
+        dialect: str = "meta",
+        *,
+        tool_style: str = "json",
+        tools_in: str | None = None,
+        meta_compat: bool = False,
+    ) -> None:
         self.tok = tok
         self.dialect = dialect
-        self._tools_in = tools_in
+        self._form = ToolFormat(style=tool_style, place=tools_in, meta_compat=meta_compat)
         self._template: Template | None = None
+        if dialect != "meta" and (tool_style != "json" or meta_compat):
+            raise ConfigError(
+                f"chat: tool_style={tool_style!r} and meta_compat={meta_compat} are given for "
+                f"another dialect than 'meta', which alone has them. Leave them out."
+            )
         if "{{" in dialect or "{%" in dialect:
-            self._template = Template(tok, dialect, tools_in=tools_in)
+            self._template = Template(tok, dialect, in_system=self._form.in_system)
         elif dialect in DIALECTS:
             require_specials(tok, DIALECTS[dialect], dialect=dialect)
         else:
@@ -82,15 +99,26 @@ class ChatFormat:
         out = PromptBuilder(self.tok)
         match self.dialect:
             case "meta":
-                meta.render_meta(out, dialog, declared, date, reply=reply)
+                meta.render_meta(out, dialog, declared, date, reply=reply, form=self._form)
             case "hf":
                 published.render_hf(
-                    out, dialog, declared, date, reply=reply, tools_in=self._tools_in
+                    out, dialog, declared, date, reply=reply, in_system=self._form.in_system
                 )
             case "hf3":
                 published.render_hf3(out, dialog, declared, reply=reply)
             case _:
                 llama2.render_llama2(out, dialog, declared, reply=reply)
+        return out.prompt()
+
+    def render_text(self, content: str | Sequence[Mapping[str, Any]]) -> Prompt:
+        """Turn text, or parts of text and images, into what a base model continues.
+
+        Source: Meta, prompt formats of Llama 3.1 and 3.2, "base models".
+        """
+        message = to_messages([{"role": "user", "content": content}])[0]
+        out = PromptBuilder(self.tok)
+        out.start()
+        out.parts(message.parts)
         return out.prompt()
 
     def parse(

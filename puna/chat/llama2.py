@@ -46,16 +46,20 @@ def render_llama2(
         answer = messages[index + 1]
         if answer.tool_calls:
             raise RequestError("chat dialect 'llama2': tool calls are given; Llama 2 has none.")
-        out.run([(asked, False), (f" {answer.content.strip()} ", True)])
+        out.run([(asked, False), (f" {answer.body.strip()} ", True)])
         out.control("</s>", trained=True)
 
 
 def _framed(message: Message) -> str:
-    """Refuse text that would be read as the frame round it."""
+    """Refuse text that would be read as the frame round it, and images."""
+    if message.images:
+        raise RequestError(
+            "chat dialect 'llama2': an image is given; Llama 2 sees none. Remove it."
+        )
     for tag in _FRAME:
-        if tag in message.content:
+        if tag in message.body:
             raise RequestError(
                 f"chat dialect 'llama2': a {message.role} message holds {tag!r}, which is part of "
                 "the format and not told from text. Remove it."
             )
-    return message.content
+    return message.body

@@ -2,19 +2,21 @@
 
 Without tools and date nothing is added either: the caller's system text is the system message. With
 them, the header block that Llama 3.1 was trained on comes before that text, and functions are
-described in a user message of their own.
+described where `ToolFormat` says.
 
 Source: Meta, prompt formats of Llama 3.1 (every section); llama-models, chat format.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
-from puna.chat.calls import as_json, write_calls
 from puna.chat.dates import KNOWLEDGE_DATE, long_date
 from puna.chat.declared import BUILTINS, CODE_INTERPRETER, Declared
+from puna.chat.instructions import ask_with_functions, describe
 from puna.chat.messages import TOOL_ROLES, Message
 from puna.chat.pieces import PromptBuilder
+from puna.chat.styles import ToolFormat, written_calls
 from puna.errors import RequestError
 
 SPECIALS = (
@@ -28,16 +30,6 @@ SPECIALS = (
 
 ENVIRONMENT = "Environment: ipython"
 
-_INSTRUCTION = """\
-These functions are at hand, each described in JSON. Call one whenever it helps to answer; if none \
-of them fits the question, say so.
-
-{functions}
-
-To call a function, answer with nothing but one JSON object of this shape:
-{{"name": <name of the function>, "parameters": {{<name of an argument>: <its value>}}}}
-Write values out in full; variables are not known here."""
-
 
 def render_meta(
     out: PromptBuilder,
@@ -46,20 +38,22 @@ def render_meta(
     day: date | None,
     *,
     reply: bool,
+    form: ToolFormat,
 ) -> None:
     """Append the dialog to `out`; `reply` ends it with the header of the assistant's answer."""
-    messages = _with_header(messages, tools, day)
-    messages = _with_functions(messages, tools)
+    messages = _with_header(messages, tools, day, form)
+    if tools.functions:
+        messages = _with_functions(messages, tools, form)
     first = messages[0]
     ipython = first.role == "system" and first.content.startswith(ENVIRONMENT)
     out.control("<|begin_of_text|>")
     for message in messages:
         open_message(out, "ipython" if message.role in TOOL_ROLES else message.role)
         if message.tool_calls:
-            _calls(out, message, tools, ipython=ipython)
+            _calls(out, message, tools, form, ipython=ipython)
         else:
             trained = message.role == "assistant"
-            out.text(message.content, trained=trained)
+            out.parts(message.parts, trained=trained)
             out.control("<|eot_id|>", trained=trained)
     if reply:
         open_message(out, "assistant")
@@ -73,25 +67,32 @@ def open_message(out: PromptBuilder, role: str) -> None:
     out.text("\n\n")
 
 
-def _calls(out: PromptBuilder, message: Message, tools: Declared, *, ipython: bool) -> None:
+def _calls(
+    out: PromptBuilder, message: Message, tools: Declared, form: ToolFormat, *, ipython: bool
+) -> None:
     """Append an assistant body that calls tools.
 
-    The python tag marks where a call begins; it is left out only where the format leaves it out:
-    a JSON call alone, outside the ipython environment.
+    The python tag marks where calls begin. It is left out where the format leaves it out: before
+    calls in a function tag or a Python list, and before JSON outside the ipython environment; but
+    not after text, from which it alone tells them.
     """
     functions = tools.names.difference(tools.builtins)
     builtins = {*tools.builtins, *BUILTINS} - functions
     is_builtin = any(call.name in builtins for call in message.tool_calls)
-    tagged = ipython or is_builtin or bool(message.content)
+    waits = is_builtin or (ipython and form.style == "json")
+    tagged = waits or bool(message.content)
     out.text(message.content, trained=True)
-    if tagged:
-        out.control("<|python_tag|>", trained=True)
-    out.text(write_calls(message.tool_calls, builtins=builtins, typed=tagged), trained=True)
-    out.control("<|eom_id|>" if ipython or is_builtin else "<|eot_id|>", trained=True)
+    for text in written_calls(
+        message.tool_calls, builtins=builtins, style=form.style, tagged=tagged
+    ):
+        if tagged:
+            out.control("<|python_tag|>", trained=True)
+        out.text(text, trained=True)
+    out.control("<|eom_id|>" if waits else "<|eot_id|>", trained=True)
 
 
 def _with_header(
-    messages: Sequence[Message], tools: Declared, day: date | None
+    messages: Sequence[Message], tools: Declared, day: date | None, form: ToolFormat
 ) -> Sequence[Message]:
     """Put environment, tools and date before the system text, unless the caller wrote them."""
     system = messages[0].content if messages[0].role == "system" else ""
@@ -103,7 +104,7 @@ def _with_header(
             )
         return messages
     lines = []
-    if tools:
+    if tools.builtins or (tools.functions and form.style != "python_list"):
         listed = [name for name in tools.builtins if name != CODE_INTERPRETER]
         lines.append(ENVIRONMENT)
         if listed or day:
@@ -118,16 +119,29 @@ def _with_header(
     return [Message(role="system", content=f"{header}\n\n{system}"), *messages[1:]]
 
 
-def _with_functions(messages: Sequence[Message], tools: Declared) -> Sequence[Message]:
-    """Describe the functions in a user message before the first one of the dialog."""
-    if not tools.functions:
-        return messages
+def _with_functions(
+    messages: Sequence[Message], tools: Declared, form: ToolFormat
+) -> Sequence[Message]:
+    """Describe the functions: at the end of the system text, or at the dialog's first question."""
+    text = describe(tools.functions, style=form.style, meta_compat=form.meta_compat)
+    if form.in_system:
+        if messages[0].role != "system":
+            return [Message(role="system", content=text), *messages]
+        system = f"{messages[0].content}\n\n{text}"
+        return [Message(role="system", content=system), *messages[1:]]
     first = next((i for i, message in enumerate(messages) if message.role == "user"), None)
     if first is None:
         raise RequestError(
             "chat dialect 'meta': functions are given, but no user message before which to "
-            "describe them. Add the user's message."
+            "describe them. Add the user's message, or use tools_in='system'."
         )
-    functions = "\n\n".join(as_json(dict(tool)) for tool in tools.functions)
-    text = _INSTRUCTION.format(functions=functions)
-    return [*messages[:first], Message(role="user", content=text), *messages[first:]]
+    question = messages[first]
+    if form.style != "python_list":
+        return [*messages[:first], Message(role="user", content=text), *messages[first:]]
+    return [*messages[:first], _asked_with_functions(question, tools), *messages[first + 1 :]]
+
+
+def _asked_with_functions(question: Message, tools: Declared) -> Message:
+    before, text = ask_with_functions(question.body, tools.functions)
+    images = tuple(replace(image, at=image.at + before) for image in question.images)
+    return Message(role="user", content=text, images=images)

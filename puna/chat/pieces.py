@@ -33,6 +33,11 @@ class PromptBuilder:
         self.ids: list[int] = []
         self.loss_mask: list[int] = []
 
+    def start(self) -> None:
+        """Append the token that begins every text."""
+        self.ids.append(self._tok.bos_id)
+        self.loss_mask.append(0)
+
     def control(self, name: str, *, trained: bool = False) -> None:
         """Append one control token."""
         self.ids.append(self._controls[name])

@@ -8,16 +8,19 @@ Source: the chat template published with Llama 3.1 8B Instruct; its sentences ar
 weights expect and are quoted for that reason. Llama 3: the template of 8B Instruct.
 """
 
+import functools
 import json
 from collections.abc import Sequence
 from datetime import date
 
 from puna.chat.calls import as_json
+from puna.chat.contents import Image
 from puna.chat.dates import FALLBACK_DATE, KNOWLEDGE_DATE, short_date
 from puna.chat.declared import CODE_INTERPRETER, Declared
 from puna.chat.messages import TOOL_ROLES, Message
 from puna.chat.meta import ENVIRONMENT, open_message
 from puna.chat.pieces import PromptBuilder
+from puna.chat.styles import require_json
 from puna.errors import RequestError
 
 HF3_SPECIALS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
@@ -51,7 +54,7 @@ def render_hf3(
         )
     out.control("<|begin_of_text|>")
     for message in messages:
-        _plain(out, message.role, message.content)
+        _plain(out, message)
     if reply:
         open_message(out, "assistant")
 
@@ -63,42 +66,57 @@ def render_hf(
     day: date | None,
     *,
     reply: bool,
-    tools_in: str,
+    in_system: bool,
 ) -> None:
     """Append the dialog as the published template of Llama 3.1 does."""
     system = ""
     if messages[0].role == "system":
         system, messages = messages[0].content.strip(), messages[1:]
     out.control("<|begin_of_text|>")
-    _plain(out, "system", _system(system, tools, day, tools_in=tools_in), trim=False)
-    if tools.functions and tools_in == "user":
+    _write(out, "system", [_system(system, tools, day, in_system=in_system)])
+    if tools.functions and not in_system:
         if not messages or messages[0].role != "user":
             raise RequestError(
                 "chat dialect 'hf': functions are described in the first user message, but the "
                 "dialog does not begin with one. Begin it so, or use tools_in='system'."
             )
-        text = _IN_USER + _schemas(tools) + messages[0].content.strip()
-        _plain(out, "user", text, trim=False)
+        instruction = _IN_USER + _schemas(json.dumps(tools.functions))
+        _write(out, "user", _trimmed(messages[0], before=instruction))
         messages = messages[1:]
     for message in messages:
         if message.tool_calls:
             _call(out, message, tools)
         elif message.role in TOOL_ROLES:
-            _plain(out, "ipython", as_json(message.content), trim=False)
+            _write(out, "ipython", [as_json(message.content)])
         else:
-            _plain(out, message.role, message.content)
+            _plain(out, message)
     if reply:
         open_message(out, "assistant")
 
 
-def _plain(out: PromptBuilder, role: str, text: str, *, trim: bool = True) -> None:
+def _plain(out: PromptBuilder, message: Message) -> None:
+    _write(out, message.role, _trimmed(message))
+
+
+def _write(out: PromptBuilder, role: str, parts: Sequence[str | Image]) -> None:
     trained = role == "assistant"
     open_message(out, role)
-    out.text(text.strip() if trim else text, trained=trained)
+    out.parts(parts, trained=trained)
     out.control("<|eot_id|>", trained=trained)
 
 
-def _system(system: str, tools: Declared, day: date | None, *, tools_in: str) -> str:
+def _trimmed(message: Message, before: str = "") -> list[str | Image]:
+    """Return what a message says without white space round it; an image is no white space."""
+    parts = message.parts
+    first, last = parts[0], parts[-1]
+    assert isinstance(first, str)
+    assert isinstance(last, str)
+    if len(parts) == 1:
+        return [before + first.strip()]
+    return [before + first.lstrip(), *parts[1:-1], last.rstrip()]
+
+
+def _system(system: str, tools: Declared, day: date | None, *, in_system: bool) -> str:
     lines = []
     if tools:
         lines.append(f"{ENVIRONMENT}\n")
@@ -107,14 +125,16 @@ def _system(system: str, tools: Declared, day: date | None, *, tools_in: str) ->
         lines.append("Tools: " + ", ".join(listed) + "\n\n")
     lines.append(f"Cutting Knowledge Date: {KNOWLEDGE_DATE}\n")
     lines.append(f"Today Date: {short_date(day) if day else FALLBACK_DATE}\n\n")
-    if tools.functions and tools_in == "system":
-        lines += [_IN_SYSTEM, _schemas(tools)]
+    if tools.functions and in_system:
+        lines += [_IN_SYSTEM, _schemas(json.dumps(tools.functions))]
     return "".join(lines) + system
 
 
-def _schemas(tools: Declared) -> str:
+# Writing JSON with line breaks is slow, and a dialog has the same functions in every turn.
+@functools.lru_cache(maxsize=64)
+def _schemas(functions: str) -> str:
     return "".join(
-        json.dumps(dict(tool), ensure_ascii=False, indent=4) + "\n\n" for tool in tools.functions
+        json.dumps(tool, ensure_ascii=False, indent=4) + "\n\n" for tool in json.loads(functions)
     )
 
 
@@ -126,6 +146,7 @@ def _call(out: PromptBuilder, message: Message, tools: Declared) -> None:
             f"{len(message.content)} characters of text; the published template writes exactly one "
             "call and nothing beside it. Use the dialect 'meta'."
         )
+    require_json(message.tool_calls)
     call = message.tool_calls[0]
     open_message(out, "assistant")
     if call.name in tools.builtins:

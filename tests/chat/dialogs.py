@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from puna.chat.messages import Message, ToolCall
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.ranks import RankTokenizer
+from tests.testdata import testdata
 
 # A tokenizer of single bytes with the 256 special tokens of Llama 3: ids 0 to 511.
 BYTES = RankTokenizer([bytes([value]) for value in range(256)])
@@ -62,6 +63,13 @@ def encode_split(tok: Tokenizer, text: str) -> list[int]:
     for part in re.split("(" + "|".join(map(re.escape, names)) + ")", text):
         ids += [tok.specials[part]] if part in tok.specials else tok.encode(part)
     return ids
+
+
+def examples(name: str) -> list[tuple[str, str]]:
+    """Read the examples of a document of Meta's: prompt and response, as printed."""
+    text = testdata(f"reference/{name}").read_text()
+    block = r" Format\n```\n(.*?)\n```"
+    return re.findall(f"##### Input Prompt{block}.*?##### Model Response{block}", text, re.S)
 
 
 def trained_text(tok: Tokenizer, ids: Sequence[int], mask: Sequence[int]) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puna.chat.format import ChatFormat
-from puna.chat.messages import Message
+from puna.chat.messages import Message, to_messages
 from puna.errors import RequestError
 from puna.tokenizer.ranks import RankTokenizer, read_ranks
 from tests.chat.dialogs import (
@@ -17,6 +17,7 @@ from tests.chat.dialogs import (
     assistant,
     call,
     encode_split,
+    examples,
     texts,
     trained_text,
 )
@@ -28,44 +29,57 @@ _MESSAGE = re.compile(
 )
 
 
-def _examples(name: str) -> list[tuple[str, str]]:
-    """Read the chat examples of a document of Meta's: prompt and response, as printed."""
-    text = testdata(f"reference/{name}").read_text()
-    block = r" Format\n```\n(.*?)\n```"
-    found = re.findall(f"##### Input Prompt{block}.*?##### Model Response{block}", text, re.S)
-    return [(prompt, answer) for prompt, answer in found if "<|start_header_id|>" in prompt]
-
-
 def _text(messages: list[Message], **options: object) -> str:
     return BYTES.decode(META.render(messages, **options).ids)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("document", "count"), [("llama3_1_prompt_format.md", 6), ("llama3_2_text_prompt_format.md", 5)]
+    ("document", "count"),
+    [
+        ("llama3_1_prompt_format.md", 7),
+        ("llama3_2_text_prompt_format.md", 6),
+        ("llama3_2_vision_prompt_format.md", 5),
+    ],
 )
 def test_every_example_of_meta_is_rendered_byte_for_byte(document: str, count: int) -> None:
-    examples = _examples(document)
-    assert len(examples) == count
+    found = examples(document)
+    assert len(found) == count
     weather = {"type": "function", "function": {"name": "get_weather"}}
-    for prompt, _ in examples:
+    for prompt, _ in found:
         messages = []
         for role, body, end in _MESSAGE.findall(prompt)[:-1]:  # the last header waits
-            message = Message(role=role, content=body)
+            message = to_messages([{"role": role, "content": _with_images(body)}])[0]
             if role == "assistant":
                 message = META.parse(encode_split(BYTES, body + end), ["wolfram_alpha", weather])
                 assert message.tool_calls
             messages.append(message)
+        if messages:
+            rendered = META.render(messages).ids
+        else:
+            rendered = META.render_text(_with_images(prompt.removeprefix("<|begin_of_text|>"))).ids
         # A call in the list form of Llama 3.2 is read, and written in the JSON form of 3.1.
-        assert _text(messages) == prompt.replace(
+        expected = prompt.replace(
             '<|python_tag|>[get_weather(city="San Francisco", metric="celsius")]',
             '{"name": "get_weather", "parameters": {"city": "San Francisco", "metric": "celsius"}}',
         )
+        assert BYTES.decode(rendered) == expected
+        assert rendered == encode_split(BYTES, expected)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def _with_images(text: str) -> str | list[dict[str, str]]:
+    if "<|image|>" not in text:
+        return text
+    parts = re.split(r"(<\|image\|>)", text)
+    return [
+        {"type": "image"} if part == "<|image|>" else {"type": "text", "text": part}
+        for part in parts
+    ]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_the_answers_of_the_examples_are_written_back_byte_for_byte(number: int) -> None:
     """A plain answer, a search, code, and an answer after a tool's result."""
-    prompt, answer = _examples("llama3_1_prompt_format.md")[number]
+    prompt, answer = examples("llama3_1_prompt_format.md")[number]
     parsed = META.parse(encode_split(BYTES, answer))
     rendered = META.render([Message(role="user", content=prompt), parsed], reply=False)
     assert trained_text(BYTES, rendered.ids, rendered.loss_mask) == answer
@@ -209,7 +223,7 @@ def test_tools_and_date_make_the_header_block() -> None:
         "Cutting Knowledge Date: December 2023\nToday Date: 21 September 2024\n\n"
         "You are a helpful assistant.\n<|eot_id|>"
     )
-    (prompt, _), *_ = [e for e in _examples("llama3_1_prompt_format.md") if "1oz gold" in e[0]]
+    (prompt, _), *_ = [e for e in examples("llama3_1_prompt_format.md") if "1oz gold" in e[0]]
     assert prompt.startswith(text)
 
 
@@ -243,7 +257,6 @@ def test_functions_are_described_before_the_first_user_message() -> None:
         ),
         ([Message(role="system", content="x")], {"tools": [SONGS]}, "no user message"),
         ([assistant(call("code_interpreter", code=1))], {}, "code"),
-        ([assistant(call("code_interpreter", code=""), call("f"))], {}, "the whole message"),
         ([assistant(call("calculator", **{"a b": 1}))], {}, "not an identifier"),
         ([Message(role="user", content="x")], {"tools": "calculator"}, "a list of tools"),
         ([Message(role="user", content="x")], {"tools": [{"name": "f"}]}, "is not a tool"),
