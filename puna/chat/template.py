@@ -17,7 +17,7 @@ from typing import Any
 
 from puna.chat.dates import short_date
 from puna.chat.declared import Declared
-from puna.chat.jinja import compile_template, run_template
+from puna.chat.jinja import compile_template
 from puna.chat.messages import TOOL_ROLES, Message
 from puna.chat.pieces import Prompt, PromptBuilder
 from puna.chat.spans import Span, trained_spans
@@ -28,10 +28,10 @@ from puna.tokenizer.interface import Tokenizer
 class Template:
     """A chat template on one tokenizer; see `ChatFormat` for the arguments."""
 
-    def __init__(self, tok: Tokenizer, text: str, *, tools_in: str) -> None:
+    def __init__(self, tok: Tokenizer, text: str, *, in_system: bool) -> None:
         self._tok = tok
         self._template = compile_template(text)
-        self._tools_in = tools_in
+        self._in_system = in_system
         names = sorted(tok.specials, key=len, reverse=True)
         self._controls = re.compile("|".join(map(re.escape, names)) or r"(?!)")
         self._signs = sorted({name[0] for name in names} | {name[-1] for name in names} | {"|"})
@@ -104,13 +104,13 @@ class Template:
             "add_generation_prompt": reply,
             "bos_token": self._by_id[self._tok.bos_id],
             "eos_token": self._by_id.get(self._tok.eos_id, ""),
-            "tools_in_user_message": self._tools_in == "user",
+            "tools_in_user_message": not self._in_system,
         }
         if tools.builtins:
             variables["builtin_tools"] = list(tools.builtins)
         if day is not None:
             variables["date_string"] = short_date(day)
-        return run_template(self._template, day, **variables)
+        return self._template.run(day, variables)
 
     def _trained(
         self,
