@@ -21,7 +21,7 @@ from puna.chat.declared import BUILTINS, Declared
 from puna.chat.events import AnswerEvent, ArgumentsDelta, CallFinished, CallStarted, TextDelta
 from puna.chat.literals import write_json
 from puna.chat.messages import Message, ToolCall
-from puna.tokenizer.interface import AddsSpace, Tokenizer
+from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.specials import END_HEADER, END_OF_MESSAGE, PYTHON_TAG, START_HEADER
 from puna.tokenizer.stream import StreamDecoder
 
@@ -44,7 +44,7 @@ class AnswerParser:
         self._controls = tok.stop_ids.union(tok.specials.values())
         self._roles = {tok.specials[name]: name for name in _ROLES if name in tok.specials}
         self._tok = tok
-        self._spaced = StreamDecoder(tok) if isinstance(tok, AddsSpace) else None
+        self._spaced = StreamDecoder(tok) if getattr(tok, "adds_space", False) else None
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._tools = Callables(
             builtins=frozenset(BUILTINS if tools is None else tools.builtins),
@@ -61,7 +61,7 @@ class AnswerParser:
 
     def feed(self, ids: int | Iterable[int]) -> str:
         """Take the next token, or several; return text that is now certain to be content."""
-        events = self.read((ids,) if isinstance(ids, int) else ids)
+        events = self.read(ids if isinstance(ids, Iterable) else (ids,))
         return "".join(event.text for event in events if isinstance(event, TextDelta))
 
     def finish(self) -> Message:
@@ -75,8 +75,8 @@ class AnswerParser:
         )
 
     def read(self, ids: Iterable[int]) -> list[AnswerEvent]:
-        """Take the next tokens; return what is now certain."""
-        ids = list(ids)
+        """Take the next tokens; return what is now certain. After `close` nothing is read."""
+        ids = () if self._is_closed else list(ids)
         found: Found = []
         start = 0
         for at, token in enumerate(ids):
@@ -147,6 +147,8 @@ class AnswerParser:
 
     def _events(self, found: Found) -> list[AnswerEvent]:
         """Turn what was found into events, neighbouring texts joined, and keep it."""
+        if not found:
+            return []
         if len(found) == 1 and isinstance(found[0], str):  # most tokens of most answers
             self._content.append(found[0])
             return [TextDelta(text=found[0])]

@@ -145,6 +145,15 @@ def test_events_tell_a_server_what_to_send() -> None:
     )
 
 
+def test_what_comes_after_the_end_is_not_read() -> None:
+    parser = META.parser(EVERY_TOOL)
+    assert parser.feed(BYTES.encode("Hi")) == "Hi"
+    message = parser.finish()
+    assert parser.feed(ord("x")) == ""
+    assert parser.read(encode_split(BYTES, f"\n{CALL}<|eot_id|>")) == []
+    assert parser.finish() == message == assistant(content="Hi", finish_reason="length")
+
+
 def test_a_call_is_told_when_its_last_sign_arrives_while_the_answer_goes_on() -> None:
     parser = META.parser(EVERY_TOOL)
     assert parser.read(encode_split(BYTES, CALL[:-1])) == []
