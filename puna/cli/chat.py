@@ -3,18 +3,22 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from puna.cli.consent import AskInTerminal
 from puna.cli.screen import PipeScreen, TerminalScreen
 from puna.cli.typed_message import read_message
 from puna.errors import RequestError
+from puna.tools.registry import open_tools, read_names
+from puna.tools.tool import Tool
 
 if TYPE_CHECKING:
     from puna.cli.conversation import Conversation
+    from puna.llm import LLM, Options
 
 KEPT_LINES = 1000  # of what was typed, for the arrow keys
 
@@ -24,7 +28,9 @@ def chat(
     /,
     *,
     system: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
-    tools: bool = True,
+    tools: list[str] | None = None,
+    folder: Path | None = None,
+    unprotected: bool = False,
     max_tokens: int | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
@@ -36,19 +42,27 @@ def chat(
 ) -> int:
     """Talk with a model in the terminal.
 
-    Answers stream; /help lists what can be typed besides messages (/system, /reset, /save, /quit).
-    Ctrl-C stops an answer. Where stdin is no terminal, each line is a message, stdout holds the
-    answers alone, and the exit code is 1 where a message got none.
+    Answers stream, and tools run as the model calls them. /help lists what can be typed besides
+    messages (/system, /tools, /reset, /save, /quit). Ctrl-C stops an answer or a tool. Where stdin
+    is no terminal, each line is a message, stdout holds the answers alone, tools that would ask
+    first are refused, and the exit code is 1 where a message got no answer.
 
     For example:
       puna chat runs/cria
       puna chat llama-3.1-8b-instruct --system "Answer in one sentence."
+      puna chat llama-3.1-8b-instruct --tools code,calc,search:notes
+      puna chat llama-3.1-8b-instruct --tools "mcp:python server.py" --tools wolfram
       echo "What is 12 * 34?" | puna chat runs/cria --temperature 0
 
     Args:
         model: A run folder, a Hugging Face or Meta folder, a .gguf or a llama2.c .bin file.
         system: The system message.
-        tools: Let the model call the tools it was raised with (the calculator, for a run of puna).
+        tools: What the model may call: calc, code[:FOLDER], search[:FOLDER], wolfram, mcp:COMMAND
+            or mcp:URL, with commas between, or none. Without it, the tools that the model was
+            raised with (the calculator, for a run of puna).
+        folder: Where the code of the model reads and writes; without it, a folder that goes with
+            the chat.
+        unprotected: Run the code of the model without walls where this machine lets none be built.
         max_tokens: Most tokens of one answer; without it, what fits into the context.
         temperature: 0 takes the most likely token each time; 0.6 without it.
         top_p: Draw from the likeliest tokens that together hold this mass; 0.9 without it.
@@ -60,9 +74,9 @@ def chat(
     """
     import dataclasses
 
-    from puna.cli.conversation import Conversation
     from puna.llm import Options, load
 
+    names = None if tools is None else read_names(tools)
     llm = load(model, device=device, dtype=dtype, tokenizer=tokenizer)
     if dialect is not None:
         llm.style = dataclasses.replace(llm.style, dialect=dialect, source="the command line")
@@ -70,19 +84,44 @@ def chat(
     options = Options(max_tokens=max_tokens)
     given = {"temperature": temperature, "top_p": top_p, "seed": seed}
     options.update({key: value for key, value in given.items() if value is not None})  # type: ignore[typeddict-item]
+    with tools_of(llm, names, folder=folder, unprotected=unprotected) as offered:
+        return talk(llm, offered, model=model, system=system, options=options)
+
+
+@contextlib.contextmanager
+def tools_of(
+    llm: "LLM", names: Sequence[str] | None, *, folder: Path | None, unprotected: bool
+) -> Iterator[Sequence[Tool]]:
+    """Open the tools of these names; None means those that the model was raised with."""
+    if names is None:
+        yield llm.style.tools
+        return
+    known = [tool.name for tool in llm.style.tools]
+    with open_tools(names, folder=folder, unprotected=unprotected, raised_with=known) as offered:
+        yield offered
+
+
+def talk(
+    llm: "LLM", tools: Sequence[Tool], *, model: str, system: str | None, options: "Options"
+) -> int:
+    """Hold the conversation, with the person at the terminal or with a pipe."""
+    from puna.cli.conversation import Conversation
+
     is_terminal = sys.stdin.isatty()
     screen = TerminalScreen() if is_terminal else PipeScreen()
-    offered = llm.style.tools if tools else ()
-    talk = Conversation(llm, screen, system=system, tools=offered, options=options)
-    if is_terminal:
-        screen.note(f"{model}: {llm.model.config.parameters:,} parameters. /help shows commands.")
-        with_history(lambda: converse(talk, read_typed))
-        return 0
-    converse(talk, read_piped)
-    return 1 if talk.refused else 0
+    consent = AskInTerminal(read_typed) if is_terminal else None
+    held = Conversation(llm, screen, system=system, tools=tools, options=options, consent=consent)
+    if not is_terminal:
+        converse(held, read_piped)
+        return 1 if held.refused else 0
+    screen.note(f"{model}: {llm.model.config.parameters:,} parameters. /help shows commands.")
+    if tools:
+        screen.note(f"tools: {', '.join(tool.name for tool in tools)}")
+    with_history(lambda: converse(held, read_typed))
+    return 0
 
 
-def converse(talk: "Conversation", read_line: Callable[[str], str]) -> None:
+def converse(held: "Conversation", read_line: Callable[[str], str]) -> None:
     """Take messages and commands until the input ends or the person leaves."""
     interrupts = 0
     while interrupts < 2:
@@ -93,14 +132,14 @@ def converse(talk: "Conversation", read_line: Callable[[str], str]) -> None:
         except KeyboardInterrupt:
             interrupts += 1
             if interrupts < 2:
-                talk.screen.note("(Ctrl-C once more leaves)")
+                held.screen.note("(Ctrl-C once more leaves)")
             continue
         interrupts = 0
         if text.startswith("/") and not text.startswith("//"):
-            if not talk.obey(text):
+            if not held.obey(text):
                 return
         elif text.strip():
-            talk.say(text.removeprefix("/") if text.startswith("//") else text)
+            held.say(text.removeprefix("/") if text.startswith("//") else text)
 
 
 def read_typed(prompt: str) -> str:

@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Protocol
 
 from puna.chat.messages import Message, Usage, to_openai
+from puna.cli.tool_view import call_text, result_text, tools_text
 from puna.errors import ContextError, RequestError
 from puna.files import write_json
 from puna.llm import LLM, Options
-from puna.tools.loop import Called, Finished, Returned, run_tools
+from puna.tools.execute import Consent
+from puna.tools.loop import Called, Finished, Returned, StoppedInTool, run_tools
 from puna.tools.tool import Tool
 
 HELP = """\
 /system TEXT   set the system message (without TEXT: show it)
+/tools         list the tools that the model may call
 /reset         forget the conversation; the system message stays
 /save FILE     write the conversation as JSON
 /help          show this
 /quit          leave (also Ctrl-D, or Ctrl-C twice)
 A line that ends with \\ goes on in the next one; a block between lines of \"\"\" is one message.
-A message that begins with / is written with //. Ctrl-C stops an answer and keeps what was said."""
+A message that begins with / is written with //. Ctrl-C stops an answer or a tool; what was said
+stays."""
 
 
 class Screen(Protocol):
@@ -50,9 +54,10 @@ class Conversation:
         system: str | None,
         tools: Sequence[Tool],
         options: Options,
+        consent: Consent | None = None,
     ) -> None:
         self._llm, self.screen, self._options = llm, screen, options
-        self._tools = list(tools)
+        self._tools, self._consent = list(tools), consent
         self.system = system
         self.turns: list[Message] = []  # without the system message
         self.refused = 0  # messages that could not be answered
@@ -69,6 +74,7 @@ class Conversation:
         rest = rest.strip()
         commands: Mapping[str, Callable[[str], str]] = {
             "/system": self._set_system,
+            "/tools": lambda _: tools_text(self._tools),
             "/reset": self._reset,
             "/save": self._save,
             "/help": lambda _: HELP,
@@ -97,7 +103,10 @@ class Conversation:
             self.refused += 1
             hint = " Type /reset to begin anew." if isinstance(error, ContextError) else ""
             self.screen.note(f"{error}{hint}")
-        except KeyboardInterrupt:  # while a tool was running
+        except StoppedInTool as stopped:  # its call has a result that says so
+            self.turns = list(stopped.messages[len(self.messages) - len(self.turns) :])
+            self.screen.note("(stopped)")
+        except KeyboardInterrupt:  # between the steps: nothing was said yet
             self.turns = before
             self.screen.note("(stopped; the message is taken back)")
         finally:
@@ -106,13 +115,13 @@ class Conversation:
     def _exchange(self) -> None:
         """Let the model answer, with its tools where it calls them."""
         opening = len(self.messages) - len(self.turns)
-        for event in run_tools(self._reply, self.messages, self._tools):
+        turn = run_tools(self._reply, self.messages, self._tools, consent=self._consent)
+        for event in turn:
             match event:
                 case Called(call=call):
-                    given = ", ".join(f"{key}={value!r}" for key, value in call.arguments.items())
-                    self.screen.note(f"{call.name}({given})")
-                case Returned(result=result):
-                    self.screen.note(f"= {result}")
+                    self.screen.note(call_text(call))
+                case Returned(call=call, result=result):
+                    self.screen.note(result_text(call, result))
                 case Finished(reason=reason, messages=messages):
                     self.turns = list(messages[opening:])
                     if reason == "max_steps":

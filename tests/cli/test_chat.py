@@ -1,5 +1,6 @@
 """A conversation in the terminal: history, commands, tools, Ctrl-C, a full context."""
 
+import dataclasses
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -7,11 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from puna.cli.chat import converse
+from puna.cli.consent import AskInTerminal
 from puna.cli.conversation import Conversation
 from puna.cli.main import main
 from puna.cli.screen import printable
 from puna.llm import LLM, Options, load
 from puna.tools.calculator import CALCULATOR
+from puna.tools.loop import STOPPED
 from tests.llm.folders import save_run
 from tests.llm.scripted import EOM, EOT, TAG, ids_of, scripted
 from tests.testdata import testdata
@@ -102,7 +105,7 @@ def test_a_file_that_cannot_be_written_ends_nothing(tmp_path) -> None:
 def test_quit_leaves_and_help_lists_the_commands() -> None:
     talk, screen = talk_with(scripted())
     hear(talk, "/help", "/quit")
-    for command in ("/system", "/reset", "/save", "/help", "/quit"):
+    for command in ("/system", "/tools", "/reset", "/save", "/help", "/quit"):
         assert command in screen.notes[0]
 
 
@@ -236,3 +239,79 @@ def test_a_model_without_a_chat_format_is_one_line_and_exit_1(capsys) -> None:
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert "no chat format is known" in err
+
+
+# Tools
+
+
+def test_tools_lists_what_the_model_may_call() -> None:
+    talk, screen = talk_with(scripted(tools=(CALCULATOR,)))
+    hear(talk, "/tools")
+    assert screen.notes[0].startswith("calculator  Evaluates arithmetic exactly")
+
+
+def interrupted(arguments: dict[str, object]) -> str:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_a_tool_keeps_a_dialog_that_goes_on() -> None:
+    call = ids_of(TAG, 'calculator.call(query="1")', EOM)
+    broken = dataclasses.replace(CALCULATOR, call=interrupted)
+    llm = scripted(call, ids_of("Well.", EOT), tools=(broken,))
+    talk, screen = talk_with(llm, system="Be brief.")
+    hear(talk, "Work", "Never mind")
+    assert screen.notes == ["calculator(query='1')", "(stopped)"]
+    assert said(talk)[1:] == [
+        ("user", "Work"), ("assistant", ""), ("tool", STOPPED),
+        ("user", "Never mind"), ("assistant", "Well."),
+    ]  # fmt: skip
+    assert llm.model.prompts[1] == llm.format.render(talk.messages[:-1], ["calculator"]).ids
+
+
+@pytest.mark.parametrize(("answer", "result"), [("y", "408"), ("n", "the person did not allow")])
+def test_a_tool_that_needs_consent_asks_in_the_terminal(answer: str, result: str) -> None:
+    call = ids_of(TAG, 'calculator.call(query="12 * 34")', EOM)
+    asking = dataclasses.replace(CALCULATOR, needs_consent=True)
+    llm = scripted(call, ids_of("Done.", EOT))
+    screen, questions = Recorder(), []
+
+    def read_line(question: str) -> str:
+        questions.append((question, list(screen.notes)))
+        return answer
+
+    talk = Conversation(
+        llm, screen, system=None, tools=[asking], options=Options(temperature=0),
+        consent=AskInTerminal(read_line),
+    )  # fmt: skip
+    hear(talk, "What is 12 * 34?")
+    [(question, shown)] = questions
+    assert question.startswith("Run calculator?")
+    assert shown == ["calculator(query='12 * 34')"], "the call is shown before the question"
+    assert result in screen.notes[1]
+
+
+def test_the_tools_of_the_command_line_are_shown_to_the_model(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("/tools\n"))
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "a.txt").write_text("Llamas eat grass.")
+    words = ["chat", str(save_run(tmp_path)), "--tools", f"calc,search:{notes}"]
+    assert main(words) == 0
+    err = capsys.readouterr().err
+    assert "calculator    Evaluates" in err
+    assert "brave_search  Searches a collection of documents." in err
+
+
+def test_a_tool_that_does_not_exist_is_said_before_the_model_is_loaded(tmp_path, capsys) -> None:
+    assert main(["chat", str(tmp_path / "nothing"), "--tools", "calk"]) == 1
+    err = capsys.readouterr().err
+    assert "Did you mean 'calc'?" in err
+    assert err.count("\n") == 1
+
+
+def test_a_chat_can_have_no_tools(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("/tools\n"))
+    assert main(["chat", str(save_run(tmp_path)), "--tools", "none"]) == 0
+    assert "The model has no tools here" in capsys.readouterr().err
