@@ -2,6 +2,7 @@
 # make test    the whole test suite                             (JOBS=4  ARGS="-k tokenizer")
 # make check   lint, format, types, import direction
 # make bench   measure beside the peers; every script of bench/ (ARGS=--quick)
+# make bench-cpu  the native kernels beside llama.cpp and OpenVINO, built for this machine first
 # make clean   remove the environment and caches; runs/ stays
 #
 # PYTHON=python3.12 chooses the interpreter. CONSTRAINTS= installs the newest versions that
@@ -15,8 +16,9 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/ready
+NATIVE := $(shell find native -name '*.*' -type f)
 
-.PHONY: raise test check bench clean
+.PHONY: raise test check bench bench-cpu clean
 
 raise: $(READY)
 	$(BIN)/puna raise $(if $(RUN),--run $(RUN)) $(ARGS)
@@ -33,7 +35,12 @@ check: $(READY)
 bench: $(READY)
 	set -e; for script in bench/*.py; do $(BIN)/python "$$script" $(ARGS); done
 
-$(READY): pyproject.toml $(CONSTRAINTS)
+# llama.cpp is built from its source with every instruction that this processor has: minutes.
+bench-cpu: $(READY)
+	$(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[bench]'
+	$(BIN)/python bench/cpu.py $(ARGS)
+
+$(READY): pyproject.toml $(CONSTRAINTS) $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "puna needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)." \
 	    "Name another one: make PYTHON=python3.12" >&2; exit 1; }

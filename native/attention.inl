@@ -1,0 +1,242 @@
+// Softmax attention of a few queries over 64 keys of one head, read through a page table.
+//
+// Each chunk of 64 keys is computed by itself and chunks are merged in order, so that decoding, a
+// whole prompt and a prompt in pieces give the same bits, whoever computes which chunk.
+
+// e^x; 0 below -88. Source: Cephes, expf.c (Moshier), range reduction and polynomial.
+inline F exponential(F x) {
+  x = max(splat(-88.0f), min(splat(88.0f), x));
+  const I n = nearest(x * splat(1.44269504088896341f));
+  const F whole = to_float(n);
+  F r = fnma(whole, splat(0.693359375f), x);
+  r = fnma(whole, splat(-2.12194440e-4f), r);
+  F p = splat(1.9875691500e-4f);
+  p = fma(p, r, splat(1.3981999507e-3f));
+  p = fma(p, r, splat(8.3334519073e-3f));
+  p = fma(p, r, splat(4.1665795894e-2f));
+  p = fma(p, r, splat(1.6666665459e-1f));
+  p = fma(p, r, splat(5.0000001201e-1f));
+  p = fma(p, r * r, r + splat(1.0f));
+  return p * power_of_two(n);
+}
+inline float exponential(float x) { return largest(exponential(splat(x))); }
+
+// gate * sigmoid(gate) * up
+void silu_times(const float* gate, const float* up, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += 16) {
+    const F g = load_part(gate + i, count - i);
+    const F wave = g / (splat(1.0f) + exponential(splat(0.0f) - g));
+    store_part(out + i, wave * load_part(up + i, count - i), count - i);
+  }
+}
+
+// Turn the pairs (i, i + width / 2) by their angles.
+void rotate(const float* x, const float* cosine, const float* sine, int64_t width, float* out) {
+  const int64_t half = width / 2;
+  for (int64_t i = 0; i < half; i += 16) {
+    const int64_t n = half - i;
+    const F a = load_part(x + i, n), b = load_part(x + half + i, n);
+    const F c = load_part(cosine + i, n), s = load_part(sine + i, n);
+    store_part(out + i, fnma(b, s, a * c), n);
+    store_part(out + half + i, fma(a, s, b * c), n);
+  }
+}
+
+void write_head(const Pages& pages, bool is_value, int64_t token_at, const float* x) {
+  const int64_t width = pages.head_width;
+  void* base = is_value ? pages.values : pages.keys;
+  if (pages.format == Format::f32) {
+    std::memcpy(static_cast<float*>(base) + token_at * width, x, static_cast<size_t>(width) * 4);
+    return;
+  }
+  if (pages.format == Format::bf16) {
+    uint16_t* at = static_cast<uint16_t*>(base) + token_at * width;
+    for (int64_t i = 0; i < width; i += 16) {
+      uint16_t part[16];
+      store_bf16(part, load_part(x + i, width - i));
+      std::memcpy(at + i, part, static_cast<size_t>(width - i < 16 ? width - i : 16) * 2);
+    }
+    return;
+  }
+  F top = splat(0.0f), poison = splat(0.0f);
+  for (int64_t i = 0; i < width; i += 16) {
+    const F v = load_part(x + i, width - i);
+    top = max(top, absolute(v));
+    poison = fma(v, splat(0.0f), poison);
+  }
+  const float peak = largest(top);
+  const bool is_finite = sum(poison) == 0.0f, is_zero = !(peak > 1e-30f);
+  const F inverse = splat(is_finite && !is_zero ? 127.0f / peak : 0.0f);
+  (is_value ? pages.value_scales : pages.key_scales)[token_at] =
+      !is_finite ? NAN : is_zero ? 0.0f : peak / 127.0f;
+  int8_t* at = static_cast<int8_t*>(base) + token_at * width;
+  for (int64_t i = 0; i < width; i += 16) {
+    int8_t part[16];
+    store_i8(part, is_finite ? nearest(load_part(x + i, width - i) * inverse) : splat_i(0));
+    std::memcpy(at + i, part, static_cast<size_t>(width - i < 16 ? width - i : 16));
+  }
+}
+
+struct Keys {  // rows of float32, where they lie or copied
+  const float* at;
+  int64_t stride;
+};
+
+// The keys or values [0, count) of a chunk as float32 rows, zeros behind each.
+Keys read_chunk(const Pages& pages, const Queries& queries, bool is_value, int64_t chunk,
+                int64_t count, float* copy) {
+  const int64_t width = pages.head_width, stride = rounded(width, 16);
+  const void* base = is_value ? pages.values : pages.keys;
+  const int64_t begin = chunk * kChunk;
+  if (pages.format == Format::f32 && width % 16 == 0 && pages.page_tokens % kChunk == 0) {
+    const int64_t token = pages.token_at(queries.table[begin / pages.page_tokens], queries.kv_head,
+                                         begin % pages.page_tokens);
+    return {static_cast<const float*>(base) + token * width, width};
+  }
+  for (int64_t j = 0; j < count; ++j) {
+    const int64_t position = begin + j;
+    const int64_t token = pages.token_at(queries.table[position / pages.page_tokens],
+                                         queries.kv_head, position % pages.page_tokens);
+    float* row = copy + j * stride;
+    for (int64_t i = 0; i < width; i += 16) {
+      const int64_t n = width - i < 16 ? width - i : 16;
+      const size_t some = static_cast<size_t>(n);
+      F v;
+      if (pages.format == Format::f32) {
+        v = load_part(static_cast<const float*>(base) + token * width + i, n);
+      } else if (pages.format == Format::bf16) {
+        const uint16_t* from = static_cast<const uint16_t*>(base) + token * width + i;
+        uint16_t part[16] = {};
+        if (n < 16) std::memcpy(part, from, some * 2);
+        v = load_bf16(n < 16 ? part : from);
+      } else {
+        const int8_t* from = static_cast<const int8_t*>(base) + token * width + i;
+        int8_t part[16] = {};
+        if (n < 16) std::memcpy(part, from, some);
+        v = load_i8(n < 16 ? part : from) *
+            splat((is_value ? pages.value_scales : pages.key_scales)[token]);
+      }
+      store(row + i, v);
+    }
+  }
+  return {copy, stride};
+}
+
+// Scores to weights e^(score - top) of the visible keys; the others weigh nothing.
+inline void soften(float* scores, int64_t visible, float* top, float* total) {
+  F best = splat(-INFINITY);
+  for (int64_t j = visible; j < kChunk; ++j) scores[j] = -INFINITY;
+  for (int j = 0; j < kChunk; j += 16) best = max(best, load(scores + j));
+  const float peak = largest(best);
+  F whole = splat(0.0f);
+  for (int j = 0; j < kChunk; j += 16) {
+    const F p = exponential(load(scores + j) - splat(peak));
+    store(scores + j, p);
+    whole = whole + p;
+  }
+  for (int64_t j = visible; j < kChunk; ++j) scores[j] = 0.0f;
+  *top = peak;
+  *total = sum(whole);
+}
+
+template <int R, int Q>
+inline void weigh(const float* p, const Keys& v, int64_t count, int64_t column, float* out,
+                  int64_t width) {
+  F acc[R][Q];
+  for (int r = 0; r < R; ++r)
+    for (int q = 0; q < Q; ++q) acc[r][q] = splat(0.0f);
+  for (int64_t j = 0; j < count; ++j) {
+    F x[Q];
+    for (int q = 0; q < Q; ++q) x[q] = load(v.at + j * v.stride + column + q * 16);
+    for (int r = 0; r < R; ++r) {
+      const F weight = splat(p[r * kChunk + j]);
+      for (int q = 0; q < Q; ++q) acc[r][q] = fma(x[q], weight, acc[r][q]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int q = 0; q < Q; ++q)
+      store_part(out + r * width + column + q * 16, acc[r][q], width - column - q * 16);
+}
+
+template <int R>
+inline void weigh_rows(const float* p, const Keys& v, int64_t count, float* out, int64_t width) {
+  int64_t column = 0;
+  for (; column + 32 <= rounded(width, 16); column += 32)
+    weigh<R, 2>(p, v, count, column, out, width);
+  for (; column < width; column += 16) weigh<R, 1>(p, v, count, column, out, width);
+}
+
+int64_t attention_scratch_bytes(const Pages& pages) {
+  const int64_t stride = rounded(pages.head_width, 16);
+  return 4 * (kQueryRows * stride + 2 * kChunk * stride + kQueryRows * kChunk);
+}
+
+void attend_chunk(const Pages& pages, const Queries& queries, int64_t chunk, float* top,
+                  float* total, float* values, uint8_t* scratch) {
+  const int64_t width = pages.head_width, stride = rounded(width, 16);
+  float* q = reinterpret_cast<float*>(scratch);
+  float* key_copy = q + kQueryRows * stride;
+  float* value_copy = key_copy + kChunk * stride;
+  float* scores = value_copy + kChunk * stride;
+  const F scale = splat(1.0f / std::sqrt(static_cast<float>(width)));
+  int64_t count = 0;
+  for (int r = 0; r < queries.count; ++r) {
+    for (int64_t i = 0; i < stride; i += 16)
+      store(q + r * stride + i, load_part(queries.q[r] + i, width - i) * scale);
+    const int64_t seen = queries.visible[r] - chunk * kChunk;
+    count = seen > count ? seen : count;
+  }
+  count = count < kChunk ? count : kChunk;
+  const Keys keys = read_chunk(pages, queries, false, chunk, count, key_copy);
+  const Keys held = read_chunk(pages, queries, true, chunk, count, value_copy);
+  std::memset(scores, 0, static_cast<size_t>(queries.count) * kChunk * 4);
+  using M = RowMajor<Format::f32>;
+  const uint8_t* k = reinterpret_cast<const uint8_t*>(keys.at);
+  for (int64_t r = 0; r < queries.count; r += kDotRows) {
+    const int64_t some = queries.count - r < kDotRows ? queries.count - r : kDotRows;
+    const uint8_t* from = reinterpret_cast<const uint8_t*>(q + r * stride);
+    float* to = scores + r * kChunk;
+    int64_t j = 0;
+    for (; j + kDotOuts <= count; j += kDotOuts)
+      dot_rows<M, kDotOuts>(some, k + j * keys.stride * 4, keys.stride * 4, from, stride * 4,
+                            stride / 16, 0, to + j, kChunk);
+    for (; j < count; ++j)
+      dot_rows<M, 1>(some, k + j * keys.stride * 4, keys.stride * 4, from, stride * 4, stride / 16,
+                     0, to + j, kChunk);
+  }
+  for (int r = 0; r < queries.count; ++r) {
+    const int64_t seen = queries.visible[r] - chunk * kChunk;
+    if (seen > 0) {
+      soften(scores + r * kChunk, seen < kChunk ? seen : kChunk, top + r, total + r);
+    } else {
+      std::memset(scores + r * kChunk, 0, kChunk * 4);
+      top[r] = -INFINITY;
+      total[r] = 0.0f;
+    }
+  }
+  int r = 0;
+  for (; r + 3 <= queries.count; r += 3)
+    weigh_rows<3>(scores + r * kChunk, held, count, values + r * width, width);
+  for (; r < queries.count; ++r)
+    weigh_rows<1>(scores + r * kChunk, held, count, values + r * width, width);
+}
+
+void merge_chunk(int64_t width, float* top, float* total, float* values, float chunk_top,
+                 float chunk_total, const float* chunk_values) {
+  if (chunk_total == 0.0f) return;
+  if (*total == 0.0f) {
+    *top = chunk_top;
+    *total = chunk_total;
+    std::memcpy(values, chunk_values, static_cast<size_t>(width) * 4);
+    return;
+  }
+  const float peak = *top > chunk_top ? *top : chunk_top;
+  const float mine = exponential(*top - peak), theirs = exponential(chunk_top - peak);
+  *top = peak;
+  *total = *total * mine + chunk_total * theirs;
+  for (int64_t i = 0; i < width; i += 16)
+    store_part(values + i,
+               fma(load_part(chunk_values + i, width - i), splat(theirs),
+                   load_part(values + i, width - i) * splat(mine)),
+               width - i);
+}

@@ -1,0 +1,149 @@
+// Sixteen lanes as one register of AVX-512 with VNNI, and with BF16 where it is compiled for it.
+//
+// One of the four files that give the kernels their vocabulary (see levels/level.h for its words).
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr int kDotRows = 4, kDotOuts = 5;       // 20 of 32 registers hold sums
+constexpr int kPanelRows = 12, kPanelWide = 2;  // 24 of 32
+#ifdef __AVX512BF16__
+constexpr bool kHasBf16Dot = true;
+#else
+constexpr bool kHasBf16Dot = false;
+#endif
+
+struct F {
+  __m512 v;
+};
+struct I {
+  __m512i v;
+};
+using U = I;
+
+inline F load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline void store(float* p, F x) { _mm512_storeu_ps(p, x.v); }
+inline F splat(float x) { return {_mm512_set1_ps(x)}; }
+inline F operator+(F x, F y) { return {_mm512_add_ps(x.v, y.v)}; }
+inline F operator-(F x, F y) { return {_mm512_sub_ps(x.v, y.v)}; }
+inline F operator*(F x, F y) { return {_mm512_mul_ps(x.v, y.v)}; }
+inline F operator/(F x, F y) { return {_mm512_div_ps(x.v, y.v)}; }
+inline F fma(F x, F y, F z) { return {_mm512_fmadd_ps(x.v, y.v, z.v)}; }
+inline F fnma(F x, F y, F z) { return {_mm512_fnmadd_ps(x.v, y.v, z.v)}; }
+inline F max(F x, F y) { return {_mm512_max_ps(x.v, y.v)}; }
+inline F min(F x, F y) { return {_mm512_min_ps(x.v, y.v)}; }
+inline F absolute(F x) {
+  const __m512i mask = _mm512_set1_epi32(0x7fffffff);
+  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x.v), mask))};
+}
+inline __m256 upper(__m512 x) {
+  return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
+}
+inline float sum(F x) {  // the same tree as AVX2's
+  __m256 s = _mm256_add_ps(_mm512_castps512_ps256(x.v), upper(x.v));
+  __m128 q = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+  q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+}
+inline float largest(F x) {
+  __m256 s = _mm256_max_ps(_mm512_castps512_ps256(x.v), upper(x.v));
+  __m128 q = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+  q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
+}
+
+inline __m256i load_half(const void* p) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+inline F load_bf16(const uint16_t* p) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_half(p)), 16))};
+}
+inline F load_f16(const uint16_t* p) { return {_mm512_cvtph_ps(load_half(p))}; }
+inline F load_i8(const int8_t* p) {
+  const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x))};
+}
+// Nearest, ties to even; a NaN stays one because its quiet bit is set. (VCVTNEPS2BF16 would turn
+// denormal numbers into zeros, which the other levels keep.)
+inline __m512i round_bf16(__m512 x) {
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i nan = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  return _mm512_srli_epi32(_mm512_mask_blend_epi32(is_nan, up, nan), 16);
+}
+inline void store_bf16(uint16_t* p, F x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(round_bf16(x.v)));
+}
+inline F to_bf16(F x) { return {_mm512_castsi512_ps(_mm512_slli_epi32(round_bf16(x.v), 16))}; }
+
+inline I splat_i(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline I operator+(I x, I y) { return {_mm512_add_epi32(x.v, y.v)}; }
+inline I nearest(F x) { return {_mm512_cvtps_epi32(x.v)}; }
+inline F to_float(I x) { return {_mm512_cvtepi32_ps(x.v)}; }
+inline int32_t sum(I x) { return _mm512_reduce_add_epi32(x.v); }
+inline void store_i8(int8_t* p, I x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(x.v));
+}
+inline F power_of_two(I n) {
+  const __m512i biased = _mm512_add_epi32(n.v, _mm512_set1_epi32(127));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+}
+
+inline U load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+inline void store_bytes(uint8_t* p, U x) { _mm512_storeu_si512(p, x.v); }
+inline U low_nibbles(U x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))}; }
+inline U high_nibbles(U x) { return low_nibbles({_mm512_srli_epi16(x.v, 4)}); }
+
+struct Small {
+  struct W {
+    __m512i v;
+  };
+  static W weights(U w) { return {w.v}; }
+  static I dot(I acc, W w, uint32_t word) {
+    return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(static_cast<int>(word)))};
+  }
+  static I dot2(I acc, W w0, W w1, uint32_t word0, uint32_t word1) {
+    return dot(dot(acc, w0, word0), w1, word1);
+  }
+  static constexpr int offset = 0;  // what `weights` subtracted from each byte
+};
+using Wide = Small;  // this product takes any unsigned byte
+
+#ifdef __AVX512BF16__
+// 32 weights in bfloat16 against 32 inputs in bfloat16.
+constexpr int kBf16InputBytes = 64;
+struct Bf16Weights {
+  __m512i v;
+};
+inline Bf16Weights load_bf16_weights(const uint16_t* p) { return {_mm512_loadu_si512(p)}; }
+inline F dot_bf16(F acc, const Bf16Weights& w, const uint8_t* x) {
+  const __m512i in = _mm512_loadu_si512(x);
+  return {_mm512_dpbf16_ps(acc.v, (__m512bh)w.v, (__m512bh)in)};
+}
+#else
+// 32 weights in bfloat16 against 32 inputs kept as float32, the even ones first.
+constexpr int kBf16InputBytes = 128;
+struct Bf16Weights {
+  F even, odd;
+};
+inline Bf16Weights load_bf16_weights(const uint16_t* p) {
+  const __m512i x = _mm512_loadu_si512(p);
+  const __m512i mask = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+  return {{_mm512_castsi512_ps(_mm512_slli_epi32(x, 16))},
+          {_mm512_castsi512_ps(_mm512_and_si512(x, mask))}};
+}
+inline F dot_bf16(F acc, const Bf16Weights& w, const uint8_t* x) {
+  const float* in = reinterpret_cast<const float*>(x);
+  return fma(w.odd, load(in + 16), fma(w.even, load(in), acc));
+}
+#endif
+
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+}  // namespace

@@ -1,0 +1,105 @@
+// The Python face: addresses and sizes in, nothing of torch linked. puna/ops/native.py checks every
+// shape and keeps the tensors alive; nothing else calls this module.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "decoder.h"
+#include "kernels.h"
+
+namespace nb = nanobind;
+using namespace puna;
+
+namespace {
+
+using Address = uintptr_t;
+// format, out, in, group, codes, scales, zeros, scale_unit
+using MatrixFields =
+    std::tuple<int, int64_t, int64_t, int64_t, Address, Address, Address, float>;
+using LayerFields = std::tuple<Address, Address, std::vector<MatrixFields>>;
+// width, heads, kv_heads, head_width, mlp_width, vocab, norm_eps
+using ShapeFields = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, float>;
+// format, keys, values, key_scales, value_scales, pages, page_tokens
+using CacheFields = std::tuple<int, Address, Address, Address, Address, int64_t, int64_t>;
+
+template <class T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+Matrix matrix_of(const MatrixFields& f) {
+  const auto& [format, out, in, group, codes, scales, zeros, unit] = f;
+  return {static_cast<Format>(format), out, in, group, at<const void>(codes),
+          at<const uint16_t>(scales), at<const uint16_t>(zeros), unit};
+}
+
+const Kernels& level_of(const std::string& name) {
+  const Kernels* kernels = kernels_of(name.c_str());
+  if (!kernels) throw std::invalid_argument("level '" + name + "' does not run on this processor");
+  return *kernels;
+}
+
+std::vector<std::string> levels() {
+  std::vector<std::string> names;
+  for (const char* name : {"avx512bf16", "avx512", "avx2", "portable"})
+    if (kernels_of(name)) names.emplace_back(name);
+  return names;
+}
+
+void linear_at(const std::string& level, const MatrixFields& w, Address x, int64_t rows, Address y,
+               int threads) {
+  linear(level_of(level), matrix_of(w), at<const float>(x), rows, at<float>(y), threads);
+}
+
+void make_decoder(Decoder* place, const std::string& level, const ShapeFields& shape,
+                  const std::vector<LayerFields>& layers, const MatrixFields& embed,
+                  const MatrixFields& head, Address norm, std::vector<float> freqs) {
+  const auto& [width, heads, kv_heads, head_width, mlp_width, vocab, eps] = shape;
+  std::vector<Layer> own;
+  for (const auto& [attn_norm, mlp_norm, m] : layers) {
+    if (m.size() != 7) throw std::invalid_argument("a layer has seven matrices");
+    own.push_back({at<const float>(attn_norm), at<const float>(mlp_norm), matrix_of(m[0]),
+                   matrix_of(m[1]), matrix_of(m[2]), matrix_of(m[3]), matrix_of(m[4]),
+                   matrix_of(m[5]), matrix_of(m[6])});
+  }
+  new (place) Decoder({width, heads, kv_heads, head_width, mlp_width, vocab, eps}, level_of(level),
+                      std::move(own), matrix_of(embed), matrix_of(head), at<const float>(norm),
+                      std::move(freqs));
+}
+
+void step(const Decoder& decoder, Address ids, int64_t rows, Address counts, Address held,
+          Address tables, int64_t sequences, int64_t table_width, Address wanted,
+          int64_t wanted_count, const CacheFields& cache, Address logits, int threads) {
+  const auto& [format, keys, values, key_scales, value_scales, pages, page_tokens] = cache;
+  const Batch batch{at<const int32_t>(ids),  rows, at<const int64_t>(counts),
+                    at<const int64_t>(held), at<const int32_t>(tables), sequences, table_width,
+                    at<const int64_t>(wanted), wanted_count};
+  const Cache own{static_cast<Format>(format), at<void>(keys), at<void>(values),
+                  at<float>(key_scales), at<float>(value_scales), pages, page_tokens};
+  const nb::gil_scoped_release release;
+  decoder.step(batch, own, at<float>(logits), threads);
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "Native kernels; puna.ops.native is their face.";
+  m.def("levels", levels, "Names of the processor levels that run here, the best first.");
+  m.def(
+      "linear",
+      [](const std::string& level, const MatrixFields& w, Address x, int64_t rows, Address y,
+         int threads) {
+        const nb::gil_scoped_release release;
+        linear_at(level, w, x, rows, y, threads);
+      },
+      "y [rows, out] = x [rows, in] times the matrix transposed, float32.");
+  nb::class_<Decoder>(m, "Decoder", "A whole model; see puna.infer.runner.")
+      .def("__init__", make_decoder)
+      .def("step", step, "Reads rows, writes the cache and the logits of the rows wanted.");
+}

@@ -1,0 +1,56 @@
+// Memory for a call, and work that is handed out piece by piece.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+namespace puna {
+
+// Bytes on a cache line's boundary, kept from call to call by the thread that calls.
+class Arena {
+ public:
+  ~Arena() { std::free(at_); }
+  // Forgets what lies here and makes room for `bytes`.
+  void reserve(int64_t bytes) {
+    used_ = 0;
+    if (bytes <= size_) return;
+    std::free(at_);
+    size_ = 0;
+    at_ = static_cast<uint8_t*>(std::aligned_alloc(64, static_cast<size_t>(padded(bytes))));
+    if (!at_) throw std::bad_alloc();
+    size_ = padded(bytes);
+  }
+  template <class T>
+  T* take(int64_t count) {
+    T* out = reinterpret_cast<T*>(at_ + used_);
+    used_ += padded(count * static_cast<int64_t>(sizeof(T)));
+    return out;
+  }
+  static int64_t padded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+ private:
+  uint8_t* at_ = nullptr;
+  int64_t size_ = 0, used_ = 0;
+};
+
+// Pieces 0 .. count - 1 of one phase, each taken once by whoever is free: a thread whose core is
+// busy with something else takes fewer.
+class Queue {
+ public:
+  void reset() { next_.store(0, std::memory_order_relaxed); }
+  template <class Body>
+  void each(int64_t count, Body body) {
+    for (;;) {
+      const int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
+      if (i >= count) return;
+      body(i);
+    }
+  }
+
+ private:
+  alignas(64) std::atomic<int64_t> next_{0};
+};
+
+}  // namespace puna

@@ -1,0 +1,38 @@
+"""The extension module of native/module.cpp; tensors are addresses here."""
+
+MatrixFields = tuple[int, int, int, int, int, int, int, float]
+LayerFields = tuple[int, int, list[MatrixFields]]
+
+def levels() -> list[str]: ...
+def linear(
+    level: str, matrix: MatrixFields, x: int, rows: int, y: int, threads: int, /
+) -> None: ...
+
+class Decoder:
+    def __init__(
+        self,
+        level: str,
+        shape: tuple[int, int, int, int, int, int, float],
+        layers: list[LayerFields],
+        embed: MatrixFields,
+        head: MatrixFields,
+        norm: int,
+        freqs: list[float],
+        /,
+    ) -> None: ...
+    def step(
+        self,
+        ids: int,
+        rows: int,
+        counts: int,
+        held: int,
+        tables: int,
+        sequences: int,
+        table_width: int,
+        wanted: int,
+        wanted_count: int,
+        cache: tuple[int, int, int, int, int, int, int],
+        logits: int,
+        threads: int,
+        /,
+    ) -> None: ...
