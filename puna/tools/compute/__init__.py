@@ -1,0 +1,1 @@
+"""Questions with one right answer, computed on this machine: algebra, numbers, units, dates."""
