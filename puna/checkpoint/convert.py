@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from puna.checkpoint.gguf import save_gguf
-from puna.checkpoint.gguf_blocks import TYPES, encode_q8_0
+from puna.checkpoint.gguf import ENCODE, save_gguf
+from puna.checkpoint.gguf_blocks import TYPES
 from puna.checkpoint.huggingface import save_huggingface
 from puna.checkpoint.llama2c import save_llama2c
 from puna.checkpoint.load import load_model, load_tokenizer
@@ -30,12 +30,18 @@ from puna.model.llama import Llama
 from puna.tokenizer.interface import Tokenizer
 
 Format = Literal["hf", "meta", "gguf", "llama2c"]
-Number = Literal["float32", "float16", "bfloat16", "q8_0"]
+Number = Literal["float32", "float16", "bfloat16", "q8_0", "q4_0"]
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _STORED = {"F16": torch.float16, "BF16": torch.bfloat16}
 _SUFFIXES = {"gguf": ".gguf", "llama2c": ".bin"}  # of the formats that are one file
-_GGUF_KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
+_GGUF_KINDS = {
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "q8_0": "Q8_0",
+    "q4_0": "Q4_0",
+}
 
 # Half a unit in the last place of float32, in which both models are compared.
 _FLOAT32_ROUNDING = 2.0**-24
@@ -78,7 +84,7 @@ def convert(
         to: "hf" and "meta" make a folder, "gguf" and "llama2c" a file.
         verify: load both in float32 and compare their logits on fixed random ids.
         dtype: of the written matrices; None keeps each tensor's own (quantized ones become
-            float32). "q8_0" exists in GGUF only, and llama2.c knows float32 only.
+            float32). "q8_0" and "q4_0" exist in GGUF only, and llama2.c knows float32 only.
         shards: files of a Meta folder, one a device.
         tokenizer: a tokenizer for a source that comes without one.
     Raises:
@@ -133,8 +139,8 @@ def prove(original: Checkpoint, copy: Checkpoint) -> Proof:
 
 def _rounded(weight: Tensor, kind: str) -> Tensor:
     """Return float32 weights as they come back from a file that stores them as `kind`."""
-    if kind == "Q8_0":
-        blocks = encode_q8_0(weight).view(-1, TYPES[kind].bytes)
+    if kind in ENCODE:
+        blocks = ENCODE[kind](weight).view(-1, TYPES[kind].bytes)
         return TYPES[kind].decode(blocks).view(weight.shape)
     return weight.to(_STORED.get(kind, torch.float32)).float()
 
@@ -171,8 +177,8 @@ def _check(target: Path, to: str, dtype: str | None, shards: int) -> None:
             f"{target}: {to} is a folder; a name that ends in {given} is expected of a file. "
             "Choose another target, or another format."
         )
-    if dtype == "q8_0" and to != "gguf":
-        raise RequestError(f"convert: q8_0 is a number format of gguf; {to} cannot hold it.")
+    if dtype in ("q8_0", "q4_0") and to != "gguf":
+        raise RequestError(f"convert: {dtype} is a number format of gguf; {to} cannot hold it.")
     if to == "llama2c" and dtype not in (None, "float32"):
         raise RequestError(f"convert: llama2.c files hold float32; dtype={dtype} was given.")
     if shards < 1:

@@ -1,8 +1,8 @@
 """GGUF files: one file with the weights, the configuration, the tokenizer and the chat template.
 
-Quantized tensors are turned into float32 when they are read, a run of rows at a time. Query and key
-rows are interleaved, as llama.cpp expects. Sources: ggml's GGUF specification; llama.cpp for the
-names of keys.
+Quantized tensors are turned into float32 when they are read, a run of rows at a time, or handed on
+as their codes. Query and key rows are interleaved, as llama.cpp expects. Sources: ggml's GGUF
+specification; llama.cpp for the names of keys.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from puna.checkpoint import gguf_rope
 from puna.checkpoint.facts import Facts
 from puna.checkpoint.gguf_blocks import TYPES, encode_q8_0
+from puna.checkpoint.gguf_codes import CODED, codes_of, encode_q4_0
 from puna.checkpoint.gguf_file import TensorEntry, Typed, read_header, write_file
 from puna.checkpoint.layout import to_interleaved
 from puna.checkpoint.mapped import map_bytes, map_tensor
@@ -26,6 +27,7 @@ from puna.checkpoint.weights import checked_weight, dtype_of, refuse_extra_weigh
 from puna.errors import ConfigError, FormatError, RequestError
 from puna.files import atomic_file
 from puna.model.config import ModelConfig
+from puna.quant.codes import Codes
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.specials import END_OF_MESSAGE, END_OF_TURN
 from puna.tokenizer.vocabulary import from_gguf_vocabulary, to_gguf_vocabulary
@@ -35,8 +37,9 @@ _TEMPLATE = "tokenizer.chat_template"
 _STOPS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 # Source: llama.cpp's llama_ftype.
-_FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}
+_FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "BF16": 32}
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+ENCODE = {"Q8_0": encode_q8_0, "Q4_0": encode_q4_0}
 WRITTEN = tuple(_FILE_TYPES)
 
 # Keys of the architecture that do not reach the logits.
@@ -95,8 +98,9 @@ def save_gguf(
     """Write a .gguf file that llama.cpp reads, tensor by tensor, whole or not at all.
 
     Args:
-        kind: F32, F16, BF16 or Q8_0 for the matrices (norms stay F32); None: as the weights are.
-            Rows that no block of 32 divides are stored as F16 in a Q8_0 file.
+        kind: F32, F16, BF16, Q8_0 or Q4_0 for the matrices (norms stay F32); None: as the weights
+            are. Rows that no block of 32 divides are stored as F16, and the embedding and the head
+            of a Q4_0 file as Q8_0.
     """
     state = model_or_state.state_dict() if isinstance(model_or_state, nn.Module) else model_or_state
     refuse_extra_weights(state, config)
@@ -123,12 +127,31 @@ def save_gguf(
 
 
 def _stored(path: Path, entry: TensorEntry) -> StoredTensor:
+    is_coded = entry.kind in CODED and len(entry.shape) == 2
     return StoredTensor(
         shape=entry.shape,
         dtype=entry.kind,
         stored_bytes=entry.stored_bytes,
         read=partial(read_tensor, path, entry),
+        low=partial(read_codes, path, entry) if is_coded else None,
     )
+
+
+def read_codes(path: Path, entry: TensorEntry) -> Codes:
+    """Read a quantized matrix as its codes.
+
+    Raises:
+        FormatError: a scale is no number.
+    """
+    raw = map_bytes(path, entry.offset, entry.stored_bytes)
+    codes = codes_of(entry.kind, raw.view(-1, TYPES[entry.kind].bytes), entry.shape[0])
+    parts = (codes.scales,) if codes.zeros is None else (codes.scales, codes.zeros)
+    if not all(bool(part.isfinite().all()) for part in parts):
+        raise FormatError(
+            f"{path}: a scale of the tensor '{entry.name}' is no finite number. The file is "
+            "damaged: download it again."
+        )
+    return codes
 
 
 def read_tensor(path: Path, entry: TensorEntry, dtype: torch.dtype | None = None) -> Tensor:
@@ -327,6 +350,8 @@ def _kind_of(place: Place, kind: str) -> str:
         return "F32"
     if place.shape[-1] % TYPES[kind].values:
         return "F16"
+    if kind == "Q4_0" and place.row in (EMBED, HEAD):
+        return "Q8_0"  # four bits cost more here than in the blocks: their errors meet every token
     return kind
 
 
@@ -334,8 +359,8 @@ def _encoded(state: Mapping[str, Tensor], place: Place, config: ModelConfig, kin
     weight = checked_weight(state, place)
     if heads := rope_heads(place.row, config):
         weight = to_interleaved(weight, heads, where=place.puna)
-    if kind == "Q8_0":
-        raw = encode_q8_0(weight)
+    if kind in ENCODE:
+        raw = ENCODE[kind](weight)
     else:
         raw = weight.to(_DTYPES[kind]).contiguous().view(torch.uint8)
     return raw.numpy().tobytes()

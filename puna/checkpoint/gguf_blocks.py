@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int8, UInt8
 from torch import Tensor
 
 Blocks = UInt8[Tensor, "N Z"]
@@ -31,23 +31,22 @@ class BlockType:
 
 def decode_q8_0(blocks: Blocks) -> Float[Tensor, "N W"]:
     """x = d q: a half-precision scale, then 32 signed bytes."""
-    return _half(blocks[:, :2]) * blocks[:, 2:].contiguous().view(torch.int8).float()
+    return half(blocks[:, :2]) * blocks[:, 2:].contiguous().view(torch.int8).float()
 
 
 def decode_q4_0(blocks: Blocks) -> Float[Tensor, "N W"]:
     """x = d (q - 8): a scale, then 16 bytes whose low nibbles come before the high ones."""
     packed = blocks[:, 2:]
     q = torch.cat((packed & 15, packed >> 4), dim=1)
-    return _half(blocks[:, :2]) * (q.float() - 8.0)
+    return half(blocks[:, :2]) * (q.float() - 8.0)
 
 
 def decode_q4_k(blocks: Blocks) -> Float[Tensor, "N W"]:
     """x = d s q - m t: eight runs of 32 values with 6-bit scales s and minimums t."""
     N = blocks.shape[0]
-    d, m = _half(blocks[:, 0:2]), _half(blocks[:, 2:4])
-    scales, minimums = _six_bit_pairs(blocks[:, 4:16])
-    packed = blocks[:, 16:].reshape(N, 4, 1, 32)
-    q = torch.cat((packed & 15, packed >> 4), dim=2).reshape(N, 8, 32).float()
+    d, m = half(blocks[:, 0:2]), half(blocks[:, 2:4])
+    scales, minimums = six_bit_pairs(blocks[:, 4:16])
+    q = nibbles_q4_k(blocks).float()
     x = (d * scales.float())[..., None] * q - (m * minimums.float())[..., None]
     return x.reshape(N, 256)
 
@@ -55,13 +54,9 @@ def decode_q4_k(blocks: Blocks) -> Float[Tensor, "N W"]:
 def decode_q6_k(blocks: Blocks) -> Float[Tensor, "N W"]:
     """x = d s (q - 32): four low bits and two high bits a value, a signed scale for each 16."""
     N = blocks.shape[0]
-    low = blocks[:, :128].reshape(N, 2, 1, 64)
-    low = torch.cat((low & 15, low >> 4), dim=2).reshape(N, 2, 4, 32)
-    shifts = torch.tensor([0, 2, 4, 6], dtype=torch.uint8).view(1, 1, 4, 1)
-    high = (blocks[:, 128:192].reshape(N, 2, 1, 32) >> shifts) & 3
-    q = (low | (high << 4)).reshape(N, 16, 16).float() - 32.0
+    q = values_q6_k(blocks).view(N, 16, 16).float()
     scales = blocks[:, 192:208].contiguous().view(torch.int8).float()
-    x = (_half(blocks[:, 208:210]) * scales)[..., None] * q
+    x = (half(blocks[:, 208:210]) * scales)[..., None] * q
     return x.reshape(N, 256)
 
 
@@ -80,11 +75,29 @@ def encode_q8_0(rows: Float[Tensor, "N W"]) -> UInt8[Tensor, "N Z"]:
     return packed.reshape(rows.shape[0], -1)
 
 
-def _half(raw: UInt8[Tensor, "N 2"]) -> Float[Tensor, "N 1"]:
+def nibbles_q4_k(blocks: Blocks) -> UInt8[Tensor, "N 8 32"]:
+    """Return the codes of Q4_K: four runs of 32 bytes, low nibbles before high ones."""
+    N = blocks.shape[0]
+    packed = blocks[:, 16:].reshape(N, 4, 1, 32)
+    return torch.cat((packed & 15, packed >> 4), dim=2).reshape(N, 8, 32)
+
+
+def values_q6_k(blocks: Blocks) -> Int8[Tensor, "N W"]:
+    """Return the codes of Q6_K, -32 .. 31."""
+    N = blocks.shape[0]
+    low = blocks[:, :128].reshape(N, 2, 1, 64)
+    low = torch.cat((low & 15, low >> 4), dim=2).reshape(N, 2, 4, 32)
+    shifts = torch.tensor([0, 2, 4, 6], dtype=torch.uint8).view(1, 1, 4, 1)
+    high = (blocks[:, 128:192].reshape(N, 2, 1, 32) >> shifts) & 3
+    return (low | (high << 4)).reshape(N, 256).to(torch.int8) - 32
+
+
+def half(raw: UInt8[Tensor, "N 2"]) -> Float[Tensor, "N 1"]:
+    """Return a half-precision number of each block, in float32."""
     return raw.contiguous().view(torch.float16).float()
 
 
-def _six_bit_pairs(packed: UInt8[Tensor, "N 12"]) -> tuple[Tensor, Tensor]:
+def six_bit_pairs(packed: UInt8[Tensor, "N 12"]) -> tuple[Tensor, Tensor]:
     """Unpack eight scales and eight minimums of six bits each from twelve bytes."""
     first, second, third = packed[:, 0:4], packed[:, 4:8], packed[:, 8:12]
     scales = torch.cat((first & 63, (third & 15) | ((first >> 6) << 4)), dim=1)

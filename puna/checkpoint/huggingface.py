@@ -17,15 +17,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from puna.checkpoint.compressed import join, packed_parts
 from puna.checkpoint.facts import Facts, read_object
 from puna.checkpoint.huggingface_config import (
     config_from_huggingface,
     config_to_huggingface,
     eos_value,
 )
-from puna.checkpoint.names import EMBED, HEAD
+from puna.checkpoint.names import EMBED, HEAD, Place
 from puna.checkpoint.names import places as places_of
-from puna.checkpoint.stored import Checkpoint, StoredTensor, adopt
+from puna.checkpoint.quantization import Layout, read_quantization, write_quantization
+from puna.checkpoint.stored import Checkpoint, Low, StoredTensor, adopt
 from puna.checkpoint.tokenizer_files import find_tokenizer, tokenizer_source
 from puna.checkpoint.weights import checked_weight, dtype_of, refuse_extra_weights
 from puna.errors import ConfigError, FormatError, NotFoundError
@@ -36,6 +38,8 @@ from puna.tokenizer.interface import Tokenizer
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_LOW_BITS = {"F8_E4M3": 1, "I8": 1, "I32": 4, "I64": 8}  # that quantized matrices are made of
+_HEAD = HEAD.huggingface.removesuffix("weight")
 _NO_WEIGHTS = re.compile(r".*rotary_emb\.inv_freq")  # a table that old files carry along
 
 
@@ -47,10 +51,17 @@ def open_huggingface(folder: Path) -> Checkpoint:
         FormatError: a file is corrupt, or a tensor does not fit the configuration.
         ConfigError: the configuration asks for something puna does not compute.
     """
-    table = read_object(folder / CONFIG)
-    found = {k: v for k, v in _stored_tensors(folder).items() if not _NO_WEIGHTS.fullmatch(k)}
-    where = str(folder / CONFIG)
-    config = config_from_huggingface(table, where=where, has_head=HEAD.huggingface in found)
+    table, where = read_object(folder / CONFIG), str(folder / CONFIG)
+    rules = table.pop("quantization_config", None)
+    dtypes = _FLOATS if rules is None else _FLOATS | _LOW_BITS
+    listed = _stored_tensors(folder, dtypes)
+    found = {name: part for name, part in listed.items() if not _NO_WEIGHTS.fullmatch(name)}
+    has_head = any(name.startswith(_HEAD) for name in found)
+    config = config_from_huggingface(table, where=where, has_head=has_head)
+    if rules is not None:
+        quantization = read_quantization(rules, where=f"{where} quantization_config")
+        for place in places_of(config, "huggingface"):
+            join(found, place, quantization, where=str(folder))
     if config.tied and HEAD.huggingface in found:
         head = found.pop(HEAD.huggingface)
         if (embed := found.get(EMBED.huggingface)) is not None:
@@ -87,6 +98,8 @@ def save_huggingface(
     shard_bytes: int = 5_000_000_000,
     chat_template: str | None = None,
     stop_ids: Sequence[int] = (),
+    lows: Mapping[str, Low] | None = None,
+    layout: Layout | None = None,
 ) -> None:
     """Write a folder that transformers, vLLM and llama.cpp's converter load unchanged.
 
@@ -96,15 +109,23 @@ def save_huggingface(
         dtype: what the weights are stored as; None keeps each tensor's own.
         shard_bytes: a new file begins where one would grow beyond this.
         stop_ids: ids that end an answer; without them the tokenizer's own.
+        lows: matrices that are stored in few bits, by the names of their modules. A head among them
+            is the head of its own that a tied model then has.
+        layout: of fp8; None takes the one that says all there is to say.
     """
     state = model_or_state.state_dict() if isinstance(model_or_state, nn.Module) else model_or_state
+    lows = lows or {}
+    if "head" in lows:
+        config = replace(config, tied=False)
     refuse_extra_weights(state, config)
     with atomic_folder(folder) as target:
-        stored_as = _write_weights(state, config, target, dtype, shard_bytes)
+        stored_as = _write_weights(state, config, target, dtype, shard_bytes, lows)
         stops = tuple(stop_ids) or _tokenizer_stops(tokenizer)
         bos = None if tokenizer is None else tokenizer.bos_id
         pad = None if tokenizer is None else tokenizer.pad_id
         table = config_to_huggingface(config, dtype=stored_as, bos=bos, eos=stops, pad=pad)
+        if lows:
+            table["quantization_config"] = write_quantization(lows, config.layers, layout)
         write_json(target / CONFIG, table)
         generation = {"bos_token_id": bos, "eos_token_id": eos_value(stops), "pad_token_id": pad}
         given = {key: value for key, value in generation.items() if value is not None}
@@ -117,8 +138,12 @@ def save_huggingface(
             write_text(target / "chat_template.jinja", chat_template)
 
 
-def read_shard(path: Path) -> dict[str, StoredTensor]:
-    """List the tensors of one safetensors file; only floating-point ones are known."""
+def read_shard(path: Path, dtypes: Mapping[str, int] = _FLOATS) -> dict[str, StoredTensor]:
+    """List the tensors of one safetensors file; only floating-point ones are known by themselves.
+
+    Args:
+        dtypes: that may occur, with their bytes.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
@@ -132,12 +157,12 @@ def read_shard(path: Path) -> dict[str, StoredTensor]:
         ) from error
     tensors = {}
     for name, (shape, dtype) in heads.items():
-        if dtype not in _FLOATS and not _NO_WEIGHTS.fullmatch(name):
+        if dtype not in dtypes and not _NO_WEIGHTS.fullmatch(name):
             raise FormatError(
                 f"{path}: the tensor '{name}' is stored as {dtype}; "
-                f"{', '.join(_FLOATS)} are read. Choose an unquantized checkpoint."
+                f"{', '.join(dtypes)} are read. Choose an unquantized checkpoint."
             )
-        count = _FLOATS.get(dtype, 1)
+        count = dtypes.get(dtype, 1)
         for size in shape:
             count *= size
         read = partial(_read, path, name)
@@ -169,7 +194,7 @@ def _read_tied(
     return weight
 
 
-def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+def _stored_tensors(folder: Path, dtypes: Mapping[str, int]) -> dict[str, StoredTensor]:
     """List all tensors, from the index where there is one."""
     if not (folder / INDEX).exists():
         if not (folder / WEIGHTS).exists():
@@ -177,12 +202,12 @@ def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
                 f"{folder}: neither {WEIGHTS} nor {INDEX} is there; safetensors are expected "
                 "(pickled pytorch_model.bin files are not read). Download the safetensors."
             )
-        return read_shard(folder / WEIGHTS)
+        return read_shard(folder / WEIGHTS, dtypes)
     weight_map = read_object(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise FormatError(f"{folder / INDEX}: it has no weight_map. Download it again.")
     files = sorted({_file_name(name, folder) for name in weight_map.values()})
-    shards = {file: read_shard(folder / file) for file in files}
+    shards = {file: read_shard(folder / file, dtypes) for file in files}
     inside = {(name, file) for file, shard in shards.items() for name in shard}
     listed = set(weight_map.items())
     for name, file in sorted(listed ^ inside):
@@ -245,6 +270,7 @@ def _write_weights(
     folder: Path,
     dtype: torch.dtype | None,
     shard_bytes: int,
+    lows: Mapping[str, Low],
 ) -> str:
     """Write the tensors in shards, each as soon as it is full, and return their dtype's name."""
     shards: list[list[str]] = []
@@ -260,13 +286,14 @@ def _write_weights(
         pending.clear()
 
     for place in places_of(config, "huggingface"):
-        tensor = checked_weight(state, place, dtype)
-        if pending and pending_bytes + tensor.nbytes > shard_bytes:
+        parts = _parts(state, place, dtype, lows)
+        size = sum(part.nbytes for part in parts.values())
+        if pending and pending_bytes + size > shard_bytes:
             flush()
             pending_bytes = 0
-        pending[place.name] = tensor
-        pending_bytes += tensor.nbytes
-        total += tensor.nbytes
+        pending |= parts
+        pending_bytes += size
+        total += size
     flush()
     files = _shard_names(len(shards))
     for number, file in enumerate(files, start=1):
@@ -278,6 +305,17 @@ def _write_weights(
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
     return str(dtype or dtype_of(state)).removeprefix("torch.")
+
+
+def _parts(
+    state: Mapping[str, Tensor], place: Place, dtype: torch.dtype | None, lows: Mapping[str, Low]
+) -> dict[str, Tensor]:
+    """Return the tensors that one matrix or vector is stored as."""
+    low = lows.get(place.puna.removesuffix(".weight"))
+    if low is None:
+        return {place.name: checked_weight(state, place, dtype)}
+    base = place.name.removesuffix("weight")
+    return {f"{base}{end}": part for end, part in packed_parts(low).items()}
 
 
 def _shard_names(count: int) -> list[str]:

@@ -6,15 +6,15 @@ i + E/2: half-split). The permutation acts inside each head, so it needs the rig
 H for wq, K for wk. Values, outputs, the MLP and the norms are the same in both.
 """
 
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 
 from puna.errors import FormatError
 
 
 def to_half_split(
-    weight: Float[Tensor, "HE D"], heads: int, *, where: str = "weights"
-) -> Float[Tensor, "HE D"]:
+    weight: Shaped[Tensor, "HE D"], heads: int, *, where: str = "weights"
+) -> Shaped[Tensor, "HE D"]:
     """Reorder interleaved rows: new row r is old row 2r, new row E/2 + r is old row 2r + 1."""
     rows, columns = _check(weight, heads, where)
     pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
@@ -22,8 +22,8 @@ def to_half_split(
 
 
 def to_interleaved(
-    weight: Float[Tensor, "HE D"], heads: int, *, where: str = "weights"
-) -> Float[Tensor, "HE D"]:
+    weight: Shaped[Tensor, "HE D"], heads: int, *, where: str = "weights"
+) -> Shaped[Tensor, "HE D"]:
     """Reorder half-split rows: the inverse of `to_half_split`."""
     rows, columns = _check(weight, heads, where)
     halves = weight.reshape(heads, 2, rows // heads // 2, columns)

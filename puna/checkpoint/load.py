@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from puna.checkpoint.open import RUN_MODEL, is_gguf, open_checkpoint, resolve
-from puna.checkpoint.stored import Checkpoint
+from puna.checkpoint.stored import Checkpoint, Low
 from puna.checkpoint.tokenizer_files import has_tokenizer
 from puna.errors import FormatError, NotFoundError
 from puna.model.llama import Llama
+from puna.quant.codes import Codes
+from puna.quant.linear import QuantLinear, RowEmbedding
+from puna.quant.recipe import as_layer
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.load import load_tokenizer_file
 
@@ -35,17 +38,23 @@ def load_model(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    as_stored: bool = False,
 ) -> Llama:
     """Load a model to run it: in evaluation mode, without gradients.
 
     Args:
         dtype: of all weights in memory; None takes that of the stored embedding.
+        as_stored: multiply by quantized matrices as they lie in the file; otherwise they are
+            widened to `dtype`, for training and conversion.
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     dtype = dtype or stored_dtype(checkpoint)
     with torch.device("meta"), _Undrawn():
         model = Llama(checkpoint.config)
     for name in checkpoint.tensor_names():
+        if as_stored and checkpoint.tensors[name].low is not None:
+            _place_low(model, name.removesuffix(".weight"), checkpoint, dtype, device)
+            continue
         weight = checkpoint.tensor(name, dtype).to(device)
         owner, _, leaf = name.rpartition(".")
         parameter = nn.Parameter(weight.contiguous(), requires_grad=False)
@@ -53,6 +62,45 @@ def load_model(
     left = [name for name, weight in model.named_parameters() if weight.is_meta]
     assert not left, f"{left} were not loaded"
     return model.eval().requires_grad_(False)
+
+
+def _place_low(
+    model: Llama,
+    name: str,
+    checkpoint: Checkpoint,
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> None:
+    """Put a matrix into the model as its codes; an embedding and a tied head share theirs."""
+    read = checkpoint.tensors[f"{name}.weight"].low
+    assert read is not None
+    low: Low | Tensor = read()
+    if isinstance(low, Codes) and not _has_kernel(low):
+        low = low.weight().to(dtype)
+    layer = as_layer(low, device)
+    if name != "embed" or not isinstance(layer, QuantLinear):
+        owner, _, leaf = name.rpartition(".")
+        if name == "embed":
+            model.embed.weight = nn.Parameter(layer.get_parameter("weight"), requires_grad=False)
+        else:
+            setattr(model.get_submodule(owner), leaf, layer)
+        return
+    like = torch.empty(0, dtype=dtype, device=device)
+    setattr(model, name, RowEmbedding(layer.packed, like))
+    if checkpoint.config.tied:
+        model.head = layer
+
+
+def _has_kernel(codes: Codes) -> bool:
+    """Say whether puna.ops.lowbit can hold these codes; files of other tools may go further.
+
+    It knows no code of -128, groups of whole words, and zeros within float16.
+    """
+    if codes.format == "int8" and int(codes.codes.min()) < -127:
+        return False
+    if codes.zeros is not None and float(codes.zeros.abs().max()) > 2**15:
+        return False
+    return codes.group % 8 == 0 or codes.group >= codes.shape[1]
 
 
 class _Undrawn(TorchFunctionMode):

@@ -18,8 +18,11 @@ from puna.checkpoint.layout import to_half_split
 from puna.checkpoint.names import Dialect, places, rope_heads
 from puna.errors import FormatError, NotFoundError
 from puna.model.config import ModelConfig
+from puna.quant.codes import Codes
+from puna.quant.fp8 import Fp8Weight
 from puna.tokenizer.interface import Tokenizer
 
+Low = Codes | Fp8Weight  # a matrix in few bits
 Kind = Literal["huggingface", "meta", "gguf", "llama2c", "run"]
 
 _EXPERTS = re.compile(r"experts|block_sparse_moe|_exps\b|ffn_gate_inp")
@@ -33,6 +36,7 @@ class StoredTensor:
     dtype: str  # as the file stores it: F32, BF16, Q4_K, ...
     stored_bytes: int
     read: Callable[[torch.dtype | None], Tensor]  # None: the dtype that holds what is stored
+    low: Callable[[], Low] | None = None  # its codes as they are stored; None: it has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +137,22 @@ def adopt(
 
 
 def _half_split(stored: StoredTensor, heads: int, name: str) -> StoredTensor:
-    return replace(stored, read=lambda dtype: to_half_split(stored.read(dtype), heads, where=name))
+    def turn(rows: Tensor) -> Tensor:
+        return to_half_split(rows, heads, where=name)
+
+    def low() -> Low:
+        assert stored.low is not None
+        given = stored.low()
+        if isinstance(given, Fp8Weight):
+            return replace(given, codes=turn(given.codes), scales=turn(given.scales))
+        zeros = None if given.zeros is None else turn(given.zeros)
+        return replace(given, codes=turn(given.codes), scales=turn(given.scales), zeros=zeros)
+
+    return replace(
+        stored,
+        read=lambda dtype: turn(stored.read(dtype)),
+        low=None if stored.low is None else low,
+    )
 
 
 def _refuse_extra(found: Mapping[str, StoredTensor], known: set[str], where: str) -> None:

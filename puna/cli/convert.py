@@ -11,7 +11,7 @@ def convert(
     *,
     to: Literal["hf", "meta", "gguf", "llama2c"],
     verify: bool = False,
-    dtype: Literal["float32", "float16", "bfloat16", "q8_0"] | None = None,
+    dtype: Literal["float32", "float16", "bfloat16", "q8_0", "q4_0"] | None = None,
     shards: int = 1,
     tokenizer: Path | None = None,
 ) -> None:
@@ -27,7 +27,7 @@ def convert(
         target: The new folder (hf, meta) or file (gguf, llama2c); it must not exist.
         to: The format to write.
         verify: Compare the logits of both and fail where rounding does not explain the difference.
-        dtype: Of the written weights; without it each keeps its own. q8_0 is for gguf.
+        dtype: Of the written weights; without it each keeps its own. q8_0 and q4_0 are for gguf.
         shards: Files of a Meta folder, one for each device.
         tokenizer: The tokenizer's file, for weights that come without one.
     """

@@ -123,7 +123,9 @@ def as_layer(weight: Low | Tensor, device: torch.device | str = "cpu") -> nn.Mod
         return QuantLinear(weight, device=device)
     if isinstance(weight, Fp8Weight):
         return Fp8Linear(weight).to(device)
-    raise TypeError(f"{type(weight).__name__} is no low-bit weight")
+    dense = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    dense.weight = nn.Parameter(weight.to(device), requires_grad=False)
+    return dense
 
 
 def _rounded(model: Llama, recipe: Recipe) -> Iterator[Made]:

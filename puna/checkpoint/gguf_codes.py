@@ -1,0 +1,90 @@
+"""GGUF's quantized blocks as the codes that the kernels multiply by, without widening them.
+
+Q8_0 is int8 in groups of 32, Q4_0 is int4 with 8 for zero, Q4_K is int4 with a zero for each group,
+Q6_K is int8 in groups of 16. The codes stand for the same weights that
+puna.checkpoint.gguf_blocks decodes.
+"""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from puna.checkpoint.gguf_blocks import (
+    Blocks,
+    half,
+    nibbles_q4_k,
+    six_bit_pairs,
+    values_q6_k,
+)
+from puna.quant.codes import Codes
+
+# Types whose codes are multiplied as they are.
+CODED = ("Q8_0", "Q4_0", "Q4_K", "Q6_K")
+
+
+def codes_of(kind: str, blocks: Blocks, rows: int) -> Codes:
+    """Return the codes of a matrix of `rows` rows from all of its blocks, row after row.
+
+    In Q4_K the weight is `d s q - m t`, here `(q - zero) scale` with the scale d s and the zero
+    m t / (d s): the same up to the rounding of float32.
+    """
+    match kind:
+        case "Q8_0":
+            codes = blocks[:, 2:].contiguous().view(torch.int8)
+            return _int8(codes, half(blocks[:, :2]), rows, group=32)
+        case "Q6_K":
+            scales = half(blocks[:, 208:210]) * blocks[:, 192:208].contiguous().view(torch.int8)
+            return _int8(values_q6_k(blocks), scales, rows, group=16)
+        case "Q4_0":
+            packed = blocks[:, 2:]
+            codes = torch.cat((packed & 15, packed >> 4), dim=1).view(rows, -1)
+            scales = half(blocks[:, :2]).view(rows, -1)
+            return Codes(format="int4", codes=codes, scales=scales, zeros=None, group=32)
+        case "Q4_K":
+            return _q4_k(blocks, rows)
+        case _:
+            raise AssertionError(f"{kind} has no codes")
+
+
+def encode_q4_0(rows: Float[Tensor, "N W"]) -> UInt8[Tensor, "N Z"]:
+    """Quantize float32 rows, whose width is a multiple of 32, to Q4_0 blocks.
+
+    d is the value of largest magnitude over -8, so that it gets the code 0 exactly; the others are
+    rounded to the nearest, as ggml does.
+    """
+    blocks = rows.float().reshape(-1, 32)
+    at = blocks.abs().argmax(dim=1, keepdim=True)
+    d = blocks.gather(1, at) / -8.0
+    inverse = torch.where(d == 0, torch.zeros_like(d), 1.0 / d)
+    q = (blocks * inverse + 8.5).clamp(0, 15).to(torch.uint8)
+    packed = q[:, :16] | (q[:, 16:] << 4)
+    return torch.cat((d.half().view(torch.uint8), packed), dim=1).reshape(rows.shape[0], -1)
+
+
+def _int8(codes: Tensor, scales: Tensor, rows: int, *, group: int) -> Codes:
+    return Codes(
+        format="int8",
+        codes=codes.reshape(rows, -1),
+        scales=scales.float().reshape(rows, -1),
+        zeros=None,
+        group=group,
+    )
+
+
+def _q4_k(blocks: Blocks, rows: int) -> Codes:
+    d, m = half(blocks[:, 0:2]), half(blocks[:, 2:4])
+    steps, minimums = six_bit_pairs(blocks[:, 4:16])
+    scales, lows = d * steps.float(), m * minimums.float()
+    codes = nibbles_q4_k(blocks)
+    # A run without a scale is its minimum throughout: code 0, zero 1, scale the minimum.
+    flat = scales == 0
+    zeros = torch.where(flat, 1.0, lows / torch.where(flat, 1.0, scales))
+    codes = torch.where(flat[..., None], torch.zeros_like(codes), codes)
+    scales = torch.where(flat, lows, scales)
+    return Codes(
+        format="int4",
+        codes=codes.reshape(rows, -1),
+        scales=scales.reshape(rows, -1),
+        zeros=zeros.reshape(rows, -1),
+        group=32,
+    )
