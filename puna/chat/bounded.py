@@ -128,6 +128,9 @@ class BoundedEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         """Compute an operation whose result can be far larger than what it is made of."""
         meter = self.meter
         if operator == "+":
+            if isinstance(left, str) and isinstance(right, str):
+                meter.pay_text(len(left) + len(right))
+                return left + right
             meter.look(left)
             meter.look(right)
         elif operator == "*":

@@ -17,13 +17,17 @@ MAX_TOKENS = 2**20  # ids remembered for one tokenizer, about 40 MB with their t
 _ENTRY = 32  # what an entry costs beside its ids, in ids
 
 
+Parts = tuple[tuple[str, bool], ...]  # texts, and whether the assistant is trained to say them
+Found = tuple[tuple[int, ...], tuple[int, ...]]  # ids, and a flag for each where parts were given
+
+
 class Encodings:
     """The ids of the texts that one tokenizer met last; the oldest give way."""
 
     def __init__(self, tok: Tokenizer, max_tokens: int = MAX_TOKENS) -> None:
         self._tok = weakref.ref(tok)
         self._max = max_tokens
-        self._ids: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        self._found: OrderedDict[str | Parts, Found] = OrderedDict()
         self._tokens = 0
         self._lock = threading.Lock()  # a server renders in several threads
 
@@ -34,33 +38,59 @@ class Encodings:
 
     def encode(self, text: str) -> Sequence[int]:
         """Return the ids of a text."""
-        ids = self._ids.get(text)
-        if ids is not None:
-            self._touch(text)
-            return ids
+        found = self._recall(text)
+        return found[0] if found else self._keep(text, (tuple(self._encoder.encode(text)), ()))[0]
+
+    def encode_parts(self, parts: Parts) -> Found:
+        """Return the ids of texts that are encoded as one; a token counts for the part it enters.
+
+        Returns:
+            The ids, and for each of them 1 where any byte of it belongs to a trained part.
+        """
+        found = self._recall(parts)
+        return found or self._keep(parts, _encode_parts(self._encoder, parts))
+
+    @property
+    def _encoder(self) -> Tokenizer:
         tok = self._tok()
         assert tok is not None  # whoever renders holds the tokenizer
-        ids = tuple(tok.encode(text))
-        self._keep(text, ids)
-        return ids
+        return tok
 
-    def _touch(self, text: str) -> None:
+    def _recall(self, key: str | Parts) -> Found | None:
         with self._lock:
-            if text in self._ids:
-                self._ids.move_to_end(text)
+            found = self._found.get(key)
+            if found is not None:
+                self._found.move_to_end(key)
+            return found
 
-    def _keep(self, text: str, ids: tuple[int, ...]) -> None:
-        cost = len(ids) + _ENTRY
+    def _keep(self, key: str | Parts, found: Found) -> Found:
+        cost = _cost(found)
         if cost > self._max // 4:
-            return  # one long text must not drive out a whole dialog
+            return found  # one long text must not drive out a whole dialog
         with self._lock:
-            if text in self._ids:
-                return
-            self._ids[text] = ids
-            self._tokens += cost
+            if key not in self._found:
+                self._found[key] = found
+                self._tokens += cost
             while self._tokens > self._max:
-                _, oldest = self._ids.popitem(last=False)
-                self._tokens -= len(oldest) + _ENTRY
+                self._tokens -= _cost(self._found.popitem(last=False)[1])
+        return found
+
+
+def _cost(found: Found) -> int:
+    return _ENTRY + len(found[0]) + len(found[1])
+
+
+def _encode_parts(tok: Tokenizer, parts: Parts) -> Found:
+    flags = b"".join(bytes([trained]) * len(text.encode()) for text, trained in parts)
+    ids = tok.encode("".join(text for text, _ in parts))
+    lengths = [len(tok.piece(token)) for token in ids]
+    # A SentencePiece tokenizer puts one space before the text, which the flags do not have.
+    start = len(flags) - sum(lengths)
+    mask = []
+    for length in lengths:
+        mask.append(int(any(flags[max(start, 0) : start + length])))
+        start += length
+    return tuple(ids), tuple(mask)
 
 
 # One memory a tokenizer, which ends with it: formats are made anew for every request.

@@ -51,7 +51,9 @@ class Meter:
 
     def pay_text(self, characters: int) -> None:
         """Pay for text of a length before it is made."""
-        self.pay(characters // _CHARACTERS)
+        self.left -= 1 + characters // _CHARACTERS
+        if self.left < 0:
+            raise TooMuchError(_TOO_MUCH)
 
     def look(self, value: Any) -> Any:
         """Pay for one value without looking into it, and return it."""
@@ -74,8 +76,7 @@ class Meter:
         memory and endless as text; so it is weighed as the text that it would become.
         """
         if isinstance(value, str):
-            self.pay(len(value) // _CHARACTERS)
-            return value
+            return self.look(value)
         waiting = [value]
         while waiting:
             item = waiting.pop()

@@ -31,24 +31,28 @@ class Payments(NodeTransformer):
         ]
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
+    def visit_Concat(self, node: nodes.Concat) -> Any:
         self.generic_visit(node)
         node.nodes = [_pay(WEIGHED, child) for child in node.nodes]
-        return _pay(LOOKED, node)
+        return _pay(WEIGHED, node)  # a text by now
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
         self.generic_visit(node)
+        first = node.ops[0]
+        is_equality = len(node.ops) == 1 and first.op in ("eq", "ne")
+        if is_equality and isinstance(node.expr, nodes.Const) | isinstance(first.expr, nodes.Const):
+            return node  # to compare takes no longer than the constant is
         is_lookup = all(operand.op in ("in", "notin") for operand in node.ops)
         node.expr = _pay(WEIGHED, node.expr)
         for operand in node.ops:
             operand.expr = _pay(LOOKED if is_lookup else WEIGHED, operand.expr)
         return node
 
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:
+    def visit_Getitem(self, node: nodes.Getitem) -> Any:
         self.generic_visit(node)
         return _pay(LOOKED, node) if isinstance(node.arg, nodes.Slice) else node
 
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Expr:
+    def visit_Tuple(self, node: nodes.Tuple) -> Any:
         self.generic_visit(node)
         return _pay(WEIGHED, node) if node.ctx == "load" else node
 
@@ -69,15 +73,20 @@ class Payments(NodeTransformer):
         return node
 
 
-def _pay(name: str, node: Any) -> nodes.Filter:
+def _pay(name: str, node: Any) -> Any:
+    """Put a payment round an expression, unless it is as long as it is written or has paid."""
+    if isinstance(node, nodes.Const) and name != STEP:
+        return node
+    if isinstance(node, nodes.Filter) and node.name == name:
+        return node
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
 def _step(body: Sequence[nodes.Node]) -> nodes.ExprStmt:
-    """Pay for one pass through a body, by the text that stands in it."""
-    written = [data for node in body for data in node.find_all(nodes.TemplateData)]
-    written += [node for node in body if isinstance(node, nodes.TemplateData)]
-    size = nodes.Const(
-        sum(len(data.data) for data in written), lineno=body[0].lineno if body else 1
-    )
-    return nodes.ExprStmt(_pay(STEP, size), lineno=size.lineno)
+    """Pay for one pass through a body, by the text and the constants that stand in it."""
+    kinds = (nodes.TemplateData, nodes.Const)
+    written = [found for node in body for found in node.find_all(kinds)]
+    written += [node for node in body if isinstance(node, kinds)]
+    size = sum(len(str(found.as_const())) for found in written)
+    line = body[0].lineno if body else 1
+    return nodes.ExprStmt(_pay(STEP, nodes.Const(size, lineno=line)), lineno=line)

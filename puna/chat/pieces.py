@@ -65,22 +65,14 @@ class PromptBuilder:
 
     def run(self, parts: Sequence[tuple[str, bool]]) -> None:
         """Append texts that are encoded as one; a token is trained where any byte of it is."""
-        whole = "".join(text for text, _ in parts)
-        if not whole:
-            return
-        if len({trained for text, trained in parts if text}) == 1:
-            self.text(whole, trained=next(trained for text, trained in parts if text))
-            return
-        flags = b"".join(bytes([trained]) * len(text.encode()) for text, trained in parts)
-        ids = self._encodings.encode(whole)
-        pieces = [self._tok.piece(token) for token in ids]
-        # A SentencePiece tokenizer puts one space before the text, which the flags do not have.
-        start = len(flags) - sum(map(len, pieces))
-        for token, piece in zip(ids, pieces, strict=True):
-            end = start + len(piece)
-            self.ids.append(token)
-            self.loss_mask.append(int(any(flags[max(start, 0) : end])))
-            start = end
+        parts = tuple((text, trained) for text, trained in parts if text)
+        flags = {trained for _, trained in parts}
+        if len(flags) == 1:
+            self.text("".join(text for text, _ in parts), trained=flags.pop())
+        elif parts:
+            ids, mask = self._encodings.encode_parts(parts)
+            self.ids += ids
+            self.loss_mask += mask
 
     def prompt(self) -> Prompt:
         """Return what was appended."""

@@ -7,22 +7,22 @@ schema. A control token that is still whole in that rendering was written by the
 others were not, and stay text.
 """
 
-import itertools
 import re
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 from puna.chat.dates import short_date
 from puna.chat.declared import Declared
+from puna.chat.guard import Guard, as_dictionary, new_guard, strings
 from puna.chat.jinja import compile_template
-from puna.chat.messages import TOOL_ROLES, Message
+from puna.chat.messages import Message
 from puna.chat.pieces import Prompt, PromptBuilder
 from puna.chat.spans import Span, trained_spans
 from puna.errors import RequestError
 from puna.tokenizer.interface import Tokenizer
+from puna.tokenizer.specials import IMAGE
 
 
 class Template:
@@ -35,7 +35,9 @@ class Template:
         names = sorted(tok.specials, key=len, reverse=True)
         self._controls = re.compile("|".join(map(re.escape, names)) or r"(?!)")
         self._signs = sorted({name[0] for name in names} | {name[-1] for name in names} | {"|"})
-        self._by_id = {number: name for name, number in tok.specials.items()}
+        by_id = {number: name for name, number in tok.specials.items()}
+        self._bos, self._eos = by_id[tok.bos_id], by_id.get(tok.eos_id, "")
+        self._header = ""  # what the template added last where an answer was wanted
         self._stops = frozenset(name for name in names if tok.specials[name] in tok.stop_ids)
 
     def render(
@@ -47,164 +49,155 @@ class Template:
             RequestError: the template refuses the dialog; or it treats signs of control tokens in
                 messages in a way that leaves open who wrote what.
         """
-        text, guard = self._text(messages, tools, day, reply=reply)
-        spans = self._trained(messages, tools, day, text, guard, reply=reply)
+        text, shown = self._text(_Shown.of(messages, tools, day), reply=reply)
+        spans = self._trained(shown, text, reply=reply)
+        guard = shown.guard
         out = PromptBuilder(self._tok)
-        bos = self._by_id[self._tok.bos_id]
-        out.control(bos)
+        out.start()
+        images = 0
         leading = True  # whether nothing but begin-of-text was seen
-        for start, end in self._segments(text):
-            segment = text[start:end]
-            if segment == bos and leading:
+        for start, end, name in self._segments(text):
+            while spans and spans[0][1] <= start:
+                spans = spans[1:]
+            if name == self._bos and leading:
                 continue
             leading = False
-            if segment in self._tok.specials:
-                out.control(segment, trained=any(s <= start < e for s, e in spans))
+            if name is not None:
+                images += name == IMAGE
+                out.control(name, trained=bool(spans) and spans[0][0] <= start)
             else:
                 parts = _cut(text, start, end, spans)
                 out.run([(guard.restore(part), trained) for part, trained in parts])
+        self._require_images(messages, images)
         return out.prompt()
 
-    def _text(
-        self, messages: Sequence[Message], tools: Declared, day: date | None, *, reply: bool
-    ) -> tuple[str, "_Guard"]:
+    def _text(self, plain: "_Shown", *, reply: bool) -> tuple[str, "_Shown"]:
         """Render to a string in which every whole control token is the template's own."""
-        open_guard = _Guard({})
-        plain = self._run(messages, tools, day, open_guard, reply=reply)
-        said = "".join(_strings([_dictionary(m, open_guard) for m in messages]))
-        said += "".join(_strings(list(tools.functions)))
+        text = self._run(plain, reply=reply)
+        said = "".join(strings((plain.messages, plain.functions)))
         if not any(sign in said for sign in self._signs):
-            return plain, open_guard
-        guard = _Guard({sign: f"x{secrets.token_hex(12)}x" for sign in self._signs})
-        guarded = self._run(messages, tools, day, guard, reply=reply)
-        if guard.restore(guarded) == plain:
-            return guarded, guard
+            return text, plain
+        guarded = plain.guarded(new_guard(self._signs))
+        guarded_text = self._run(guarded, reply=reply)
+        if guarded.guard.restore(guarded_text) == text:
+            return guarded_text, guarded
         # The template looked at the signs themselves. Where both renderings have the same control
         # tokens, none came from a message.
-        if self._controls.findall(plain) == self._controls.findall(guarded):
-            return plain, open_guard
+        if self._controls.findall(text) == self._controls.findall(guarded_text):
+            return text, plain
         raise RequestError(
             "chat template: a message holds text that looks like a control token, and the template "
             "changes it in a way that does not tell it from a real one. Remove that text, or use "
             "the dialect 'meta' or 'hf'."
         )
 
-    def _run(
-        self,
-        messages: Sequence[Message],
-        tools: Declared,
-        day: date | None,
-        guard: "_Guard",
-        *,
-        reply: bool,
-    ) -> str:
+    def _run(self, shown: "_Shown", count: int | None = None, *, reply: bool) -> str:
+        """Render the first `count` messages."""
         variables: dict[str, Any] = {
-            "messages": [_dictionary(message, guard) for message in messages],
-            "tools": [guard.protect(dict(tool)) for tool in tools.functions] or None,
+            "messages": shown.messages if count is None else shown.messages[:count],
+            "tools": shown.functions or None,
             "add_generation_prompt": reply,
-            "bos_token": self._by_id[self._tok.bos_id],
-            "eos_token": self._by_id.get(self._tok.eos_id, ""),
+            "bos_token": self._bos,
+            "eos_token": self._eos,
             "tools_in_user_message": not self._in_system,
         }
-        if tools.builtins:
-            variables["builtin_tools"] = list(tools.builtins)
-        if day is not None:
-            variables["date_string"] = short_date(day)
-        return self._template.run(day, variables)
+        if shown.builtins:
+            variables["builtin_tools"] = list(shown.builtins)
+        if shown.day is not None:
+            variables["date_string"] = short_date(shown.day)
+        return self._template.run(shown.day, variables)
 
-    def _trained(
-        self,
-        messages: Sequence[Message],
-        tools: Declared,
-        day: date | None,
-        text: str,
-        guard: "_Guard",
-        *,
-        reply: bool,
-    ) -> list[Span]:
+    def _trained(self, shown: "_Shown", text: str, *, reply: bool) -> list[Span]:
+        turns = [i for i, message in enumerate(shown.messages) if message["role"] == "assistant"]
+        if not turns:
+            return []
+        length = len(shown.messages)
+        if reply and self._header and text.endswith(self._header):
+            # This template was seen to add that header where an answer is wanted, so what stands
+            # before it is the dialog without, and need not be rendered.
+            known = {(length, True): text, (length, False): text.removesuffix(self._header)}
+        else:
+            known = {(length, reply): text}
+
         def prefix(count: int, reply: bool) -> str:
-            return self._run(messages[:count], tools, day, guard, reply=reply)
+            if (count, reply) not in known:
+                known[count, reply] = self._run(shown, count, reply=reply)
+            return known[count, reply]
 
-        turns = [i for i, message in enumerate(messages) if message.role == "assistant"]
+        headed, bare = prefix(length, True), prefix(length, False)
+        self._header = headed.removeprefix(bare) if headed.startswith(bare) else ""
         return trained_spans(
             text,
             turns,
             prefix,
-            length=len(messages),
+            length=length,
             controls=self._controls,
             stops=self._stops,
             reply=reply,
         )
 
-    def _segments(self, text: str) -> Iterator[Span]:
-        """Cut text into control tokens and what stands between them."""
+    def _segments(self, text: str) -> Iterator[tuple[int, int, str | None]]:
+        """Cut text into control tokens, which have a name, and what stands between them."""
         at = 0
         for match in self._controls.finditer(text):
             if at < match.start():
-                yield at, match.start()
-            yield match.span()
+                yield at, match.start(), None
+            yield *match.span(), match.group()
             at = match.end()
         if at < len(text):
-            yield at, len(text)
+            yield at, len(text), None
+
+    def _require_images(self, messages: Sequence[Message], written: int) -> None:
+        """Stop where the template did not write an image as one, or wrote one by itself."""
+        given = sum(len(message.images) for message in messages)
+        if given != written:
+            raise RequestError(
+                f"chat template: the dialog holds {given} images and the template wrote {written} "
+                f"{IMAGE}; each image must be written once. Use the dialect 'meta' or 'hf', or "
+                "send text alone."
+            )
 
 
-@dataclass(frozen=True, slots=True)
-class _Guard:
-    """Words that stand for the signs of control tokens in what others wrote."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """A dialog as the template is given it."""
 
-    words: Mapping[str, str]
+    guard: Guard
+    messages: list[dict[str, Any]]
+    functions: list[dict[str, Any]]
+    builtins: tuple[str, ...]
+    day: date | None
 
-    def protect(self, value: Any) -> Any:
-        """Return the value with the signs replaced in every string, keys too."""
-        if isinstance(value, str):
-            return value.translate({ord(sign): word for sign, word in self.words.items()})
-        if isinstance(value, Mapping):
-            return {self.protect(key): self.protect(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.protect(item) for item in value]
-        return value
+    @classmethod
+    def of(cls, messages: Sequence[Message], tools: Declared, day: date | None) -> "_Shown":
+        return cls(
+            guard=Guard({}),
+            messages=[as_dictionary(message) for message in messages],
+            functions=[dict(tool) for tool in tools.functions],
+            builtins=tools.builtins,
+            day=day,
+        )
 
-    def restore(self, text: str) -> str:
-        """Put the signs back."""
-        for sign, word in self.words.items():
-            text = text.replace(word, sign)
-        return text
-
-
-def _dictionary(message: Message, guard: _Guard) -> dict[str, Any]:
-    """Return a message as templates expect it: arguments as a dictionary, absent keys absent."""
-    result: dict[str, Any] = {"role": message.role, "content": guard.protect(message.content)}
-    if message.tool_calls:
-        result["tool_calls"] = [
-            {
-                "id": guard.protect(call.id),
-                "type": "function",
-                "function": {
-                    "name": guard.protect(call.name),
-                    "arguments": guard.protect(call.arguments),
-                },
-            }
-            for call in message.tool_calls
-        ]
-    if message.role in TOOL_ROLES and message.tool_call_id is not None:
-        result["tool_call_id"] = guard.protect(message.tool_call_id)
-    return result
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """Yield every string inside a value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _strings(key)
-            yield from _strings(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)
+    def guarded(self, guard: Guard) -> "_Shown":
+        """Return the same dialog with the signs of control tokens replaced in all that was said."""
+        return replace(
+            self,
+            guard=guard,
+            messages=[guard.protect_message(message) for message in self.messages],
+            functions=guard.protect(self.functions),
+        )
 
 
 def _cut(text: str, start: int, end: int, spans: Sequence[Span]) -> list[tuple[str, bool]]:
-    """Cut text[start:end] at the borders of the trained spans."""
-    borders = sorted({start, end, *(b for span in spans for b in span if start < b < end)})
-    return [(text[a:b], any(s <= a < e for s, e in spans)) for a, b in itertools.pairwise(borders)]
+    """Cut text[start:end] at the borders of the trained spans, which are in order."""
+    parts: list[tuple[str, bool]] = []
+    at = start
+    for begin, stop in spans:
+        if begin >= end:
+            break
+        if at < begin:
+            parts.append((text[at:begin], False))
+            at = begin
+        parts.append((text[at : min(stop, end)], True))
+        at = min(stop, end)
+    return [*parts, (text[at:end], False)] if at < end else parts
