@@ -1,0 +1,1 @@
+"""The sandbox: a stateful Python session for code that nobody has read."""

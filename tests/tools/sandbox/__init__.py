@@ -1,0 +1,1 @@
+"""Proofs of the sandbox: what works in it, and what does not get out of it."""
