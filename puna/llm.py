@@ -27,6 +27,7 @@ from puna.infer.generate import stream_ids
 from puna.infer.sampling import SamplingConfig
 from puna.infer.stops import TextStream
 from puna.model.llama import Llama
+from puna.quant.recipe import as_recipe, quantize_model
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.specials import END_OF_MESSAGE, END_OF_TURN, PYTHON_TAG
 from puna.tools.calculator import CALCULATOR
@@ -72,7 +73,8 @@ def load(
     """Load a model: a run folder, a Hugging Face or Meta folder, a `.gguf` or llama2.c `.bin` file.
 
     Args:
-        quantize: None keeps the weights as they are.
+        quantize: "int8", "int4" or "fp8" rounds the weights on the way (`puna quantize` does it
+            with calibration, once); None keeps them as they are stored.
         device: "auto" takes the GPU where there is one.
         dtype: of the weights in memory; None keeps what is stored where the device is fast at it.
         tokenizer: a tokenizer, or its file, for weights that come without one.
@@ -80,13 +82,14 @@ def load(
         NotFoundError: there is nothing at `path`.
         FormatError: the files are damaged, or the tokenizer does not belong to the weights.
     """
-    if quantize is not None:
-        raise RequestError(
-            f"load: quantize={quantize!r} was given; this version computes with the weights as "
-            "they are stored. Leave quantize out."
-        )
     place = pick_device(device)
+    recipe = None if quantize is None else as_recipe(quantize)
     checkpoint = open_checkpoint(path)
+    if recipe is not None and any(stored.low for stored in checkpoint.tensors.values()):
+        raise RequestError(
+            f"{path}: quantize={quantize!r} was given, and the weights are stored in few bits "
+            "already; rounding them again would lose more. Leave quantize out."
+        )
     if tokenizer is None:
         tok = checkpoint.tokenizer()
     else:
@@ -97,7 +100,9 @@ def load(
         dtype = natural_dtype(checkpoint, place)
     elif isinstance(dtype, str):
         dtype = pick_dtype(dtype, place)
-    model = load_model(checkpoint, device=str(place), dtype=dtype)
+    model = load_model(checkpoint, device=str(place), dtype=dtype, as_stored=True)
+    if recipe is not None:
+        quantize_model(model, recipe)
     stop_ids = frozenset(checkpoint.stop_ids) | (tok.stop_ids if tok else frozenset())
     return LLM(model, tok, style=chat_style(checkpoint, tok), stop_ids=stop_ids, name=str(path))
 
@@ -107,7 +112,10 @@ def natural_dtype(checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
 
     What is stored in fewer bits takes what the device multiplies fast.
     """
-    match checkpoint.tensors["blocks.0.mlp.gate.weight"].dtype:
+    stored = checkpoint.tensors["blocks.0.mlp.gate.weight"]
+    if stored.low is not None:
+        stored = checkpoint.tensors["embed.weight"]
+    match stored.dtype:
         case "F32":
             return torch.float32
         case "F16":  # processors emulate it, and bfloat16 would cut three bits

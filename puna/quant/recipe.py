@@ -66,6 +66,20 @@ class Recipe:
         return None if self.head is None else self.grid(self.head)
 
 
+def as_recipe(name: str) -> Recipe:
+    """Return the recipe that a scheme's name stands for.
+
+    Raises:
+        RequestError: there is no such scheme.
+    """
+    for known in get_args(Name):
+        if name == known:
+            return Recipe(scheme=known)
+    raise RequestError(
+        f"quantize={name!r} was given; 'int8', 'int4' or 'fp8' is expected. Use one of these."
+    )
+
+
 def quantize_model(
     model: Llama,
     scheme: Name | Recipe,

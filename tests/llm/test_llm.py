@@ -320,6 +320,6 @@ def test_defaults_of_a_model_are_configurable() -> None:
     assert llm.generate("abc", max_tokens=8) == llm.generate("abc", max_tokens=8, seed=5)
 
 
-def test_quantize_is_refused_in_a_sentence(tmp_path) -> None:
-    with pytest.raises(RequestError, match="quantize='int8' was given"):
-        load(tmp_path, quantize="int8")
+def test_an_unknown_number_of_bits_is_refused_in_a_sentence(tmp_path) -> None:
+    with pytest.raises(RequestError, match=r"quantize='int3' was given; 'int8', 'int4' or 'fp8'"):
+        load(tmp_path, quantize="int3")
