@@ -12,6 +12,7 @@ from typing import Any
 from puna.chat.messages import Message, ToolCall, to_messages
 from puna.errors import RequestError
 from puna.tools.execute import MAX_OUTPUT, MAX_STEPS, TIMEOUT_S, Consent, Limits, execute
+from puna.tools.running import ToolStopped
 from puna.tools.tool import Tool
 
 STOPPED = "error: stopped by the person before it was done."  # the result after Ctrl-C
@@ -178,8 +179,10 @@ class _Turn:
             yield Called(call=call)
             try:
                 result, is_error = execute(call, self._tools, self._limits, self._consent)
-            except KeyboardInterrupt:
-                for left in calls[place:]:
+            except KeyboardInterrupt as stopped:
+                said = stopped.said if isinstance(stopped, ToolStopped) else ""
+                self._show(call, f"{STOPPED}\n{said}".rstrip("\n"))
+                for left in calls[place + 1 :]:
                     self._show(left, STOPPED)
                 raise StoppedInTool(self.dialog) from None
             self._show(call, result)

@@ -22,6 +22,14 @@ class ToolTimeoutError(PunaError, TimeoutError):
     """A tool took longer than its limit."""
 
 
+class ToolStopped(KeyboardInterrupt):
+    """Ctrl-C ended a tool; `said` is what the tool still answered, or nothing."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__()
+        self.said = said
+
+
 class _Stop(SystemExit):
     """Ends a tool from outside: no ordinary handler catches it, and its thread ends quietly."""
 
@@ -33,6 +41,7 @@ def run_within(tool: Tool, arguments: dict[str, Any], limit: float | None) -> st
         limit: seconds; None runs it in the caller's own thread, for as long as it takes.
     Raises:
         ToolTimeoutError: the limit is over, and the tool was stopped.
+        ToolStopped: Ctrl-C, and the tool was stopped.
         BaseException: whatever the tool raised.
     """
     call = tool.call
@@ -62,25 +71,27 @@ def run_within(tool: Tool, arguments: dict[str, Any], limit: float | None) -> st
         done.wait(limit)
     except KeyboardInterrupt:
         _stop(thread, done, tool.cancel)
-        raise
+        raise ToolStopped("".join(results)) from None
     if problems:
         raise problems[0]
-    if not results:
-        _stop(thread, done, tool.cancel)
-        raise ToolTimeoutError(
-            f"{tool.name} was stopped after {limit:g} seconds, which is all it has."
-        )
-    return results[0]
+    if results:
+        return results[0]
+    _stop(thread, done, tool.cancel)
+    said = "".join(f"\n{text}" for text in results)
+    raise ToolTimeoutError(
+        f"{tool.name} was stopped after {limit:g} seconds, which is all it has.{said}"
+    )
 
 
 def _stop(
     thread: threading.Thread, done: threading.Event, cancel: Callable[[], None] | None
 ) -> None:
-    """End a tool that is still running, as far as Python can."""
+    """End a tool that is still running: its own way first, then as far as Python can."""
     if cancel is not None:
         cancel()
+        done.wait(GRACE_S)
     if not done.is_set():
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Stop)
         )
-    done.wait(GRACE_S)
+        done.wait(GRACE_S)

@@ -253,7 +253,7 @@ def test_a_tool_with_a_way_to_stop_it_is_stopped_that_way() -> None:
     events = _run(assistant(call("wait")), assistant(content="ok"), tools=tools)
     assert isinstance(events[2], Returned)
     assert events[2].is_error
-    assert stop.is_set()
+    assert events[2].result.endswith("all it has. True")
 
 
 def test_without_a_limit_a_tool_runs_in_the_callers_thread() -> None:
@@ -357,6 +357,23 @@ def test_ctrl_c_stops_a_tool_that_is_running() -> None:
         _run(assistant(call("spin")), tools=[_tool("spin", spin)])
     assert stopped.value.messages[-1].content == STOPPED
     assert ended.wait(5)
+
+
+def test_what_a_stopped_tool_still_says_is_kept_for_the_model() -> None:
+    """The code interpreter says here that its variables are gone."""
+    stop = threading.Event()
+
+    def work(arguments: dict[str, Any]) -> str:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        stop.wait(10)
+        return "The variables are gone."
+
+    tools = [Tool(name="work", description="", call=work, cancel=stop.set)]
+    with pytest.raises(StoppedInTool) as stopped:
+        _run(assistant(call("work"), call("work")), tools=tools)
+    first, second = (m.content for m in stopped.value.messages if m.role == "tool")
+    assert first == f"{STOPPED}\nThe variables are gone."
+    assert second == STOPPED
 
 
 def test_many_dialogs_side_by_side_give_what_each_gives_alone() -> None:
