@@ -74,6 +74,7 @@ def _tool(listed: "ListedTool", name: str, link: Link, call_s: float) -> Tool:
         parameters=listed.input_schema,
         needs_consent=not (hints and hints.read_only_hint),
         timeout=call_s + CONNECT_S,  # a server that was lost is started first
+        cancel=link.cancel,
     )
 
 

@@ -118,6 +118,11 @@ class Link:
         self._restarts = 0
         return result
 
+    def cancel(self) -> None:
+        """Stop the calls that are running, from any thread."""
+        if session := self._session:
+            session.cancel()
+
     def _live_session(self) -> Session:
         """Return the session; where the server was lost, start it again first."""
         where = f"mcp server {self.target.label}"

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from puna.errors import StateError
 from puna.log import logger
@@ -38,6 +38,7 @@ class Session:
         self._stderr = StderrTail() if isinstance(target, Program) else None
         self._closing: anyio.Event = portal.call(anyio.Event)
         self._was_lost = False
+        self._running: set[Future[Any]] = set()
         opened: Future[Client] = Future()
         self._task = portal.start_task_soon(self._hold, target, opened)
         try:
@@ -70,12 +71,20 @@ class Session:
                 return await work()
 
         future = self._portal.start_task_soon(limited)
+        self._running.add(future)
         try:
             return future.result()
         except BaseException as error:
             future.cancel()
             self._was_lost = self._was_lost or _means_lost(error)
             raise
+        finally:
+            self._running.discard(future)
+
+    def cancel(self) -> None:
+        """Stop what is running; the SDK tells the server that nobody waits for it any more."""
+        for future in tuple(self._running):
+            future.cancel()
 
     def last_words(self) -> str:
         """What the server wrote on stderr at last, as the end of a message to a person."""
@@ -130,6 +139,8 @@ def reason(error: BaseException, limit_s: float) -> str:
     error = _cause(error)
     if isinstance(error, TimeoutError):
         return f"no answer within {limit_s:g} s"
+    if isinstance(error, CancelledError):
+        return "the call was stopped"
     text = " ".join(str(error).split())[:500]
     return text or type(error).__name__
 
@@ -149,7 +160,7 @@ def _means_lost(error: BaseException) -> bool:
     error = _cause(error)
     if isinstance(error, MCPError):
         return error.code == CONNECTION_CLOSED
-    gone = isinstance(error, (OSError, CancelledError, httpx2.TransportError))
+    gone = isinstance(error, (OSError, httpx2.TransportError))
     return gone and not isinstance(error, TimeoutError)
 
 

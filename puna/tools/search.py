@@ -69,7 +69,14 @@ def web_search(
             "search: neither a folder nor the variable BRAVE_API_KEY is given; give the folder of "
             "your documents (search:FOLDER), or set the key of Brave's API to search the web."
         )
-    return Tool(name=NAME, description=what, call=call, is_builtin=True, parameters=PARAMETERS)
+    return Tool(
+        name=NAME,
+        description=what,
+        call=call,
+        is_builtin=True,
+        parameters=PARAMETERS,
+        timeout=2 * TIMEOUT_S + 5.0,  # it may ask twice
+    )
 
 
 def search_folder(index: SearchIndex, query: str) -> str:

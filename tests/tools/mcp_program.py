@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 
+import anyio
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Image
 from mcp.server.mcpserver.exceptions import ToolError
@@ -50,9 +50,9 @@ def make_server(name: str = "zoo") -> MCPServer:
         )
 
     @server.tool()
-    def sleep(seconds: float) -> str:
-        """Takes its time."""
-        time.sleep(seconds)
+    async def nap(seconds: float) -> str:
+        """Takes its time, and can be woken."""
+        await anyio.sleep(seconds)
         return "awake"
 
     @server.tool()

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,9 @@ from puna.errors import StateError
 pytest.importorskip("mcp", reason="the extra `tools` is not installed")
 
 import uvicorn
-from mcp.server import MCPServer
-from mcp_types import ToolAnnotations
+from mcp.server import MCPServer, Server
+from mcp_types import ListToolsResult, PaginatedRequestParams, ToolAnnotations
+from mcp_types import Tool as ListedTool
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -57,6 +59,24 @@ def zoo() -> MCPServer:
     return server
 
 
+def many(*, pages: int | None) -> Server[Any]:
+    """A server that lists two tools a page; None: the same page for ever."""
+
+    async def pages_of_tools(
+        context: object, asked: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        page = int((asked and asked.cursor) or 0)
+        tools = [
+            ListedTool(name=f"tool_{2 * page + number}", input_schema={"type": "object"})
+            for number in range(2)
+        ]
+        if pages is None:
+            return ListToolsResult(tools=tools, next_cursor="0")
+        return ListToolsResult(tools=tools, next_cursor=str(page + 1) if page + 1 < pages else None)
+
+    return Server("many", on_list_tools=pages_of_tools)
+
+
 @contextlib.contextmanager
 def serving(app: ASGIApp) -> Iterator[str]:
     """Serve an application on a free port of this machine."""
@@ -87,6 +107,24 @@ def test_tools_are_called_over_http() -> None:
         assert not named(tools)["add"].needs_consent
         assert named(tools)["sleep"](seconds=30.0) == "error: sleep: no answer within 0.5 s."
         assert named(tools)["add"](first=1, second=2) == "3"
+
+
+def test_a_list_of_several_pages_is_read_to_its_end() -> None:
+    with serving(many(pages=3).streamable_http_app()) as url, mcp_tools(f"{url}/mcp") as tools:
+        assert [tool.name for tool in tools] == [f"tool_{number}" for number in range(6)]
+
+
+@pytest.mark.parametrize(("pages", "said"), [(None, "in a circle"), (10_000, "more than 5 tools")])
+def test_a_list_that_does_not_end_is_refused(
+    pages: int | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("puna.tools.mcp_link.MAX_TOOLS", 5)
+    with (
+        serving(many(pages=pages).streamable_http_app()) as url,
+        pytest.raises(StateError, match=said),
+        mcp_tools(f"{url}/mcp"),
+    ):
+        pass
 
 
 def test_a_server_of_the_older_transport_is_reached() -> None:
