@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +13,8 @@ from puna.errors import RequestError
 
 if TYPE_CHECKING:
     from puna.evals.conformance.outcome import Outcome, Report
+
+Group = Literal["requests", "prompts", "injection", "answers"]
 
 _MARKS = {"passed": "green", "failed": "bold red", "refused": "yellow", "skipped": "dim"}
 
@@ -26,6 +28,7 @@ def conformance(
     key_env: str | None = None,
     tokenizer: Path | None = None,
     dialect: Literal["meta", "hf", "hf3"] | None = None,
+    groups: Annotated[list[Group] | None, Parameter(name="--group")] = None,
     timeout_s: float = 60.0,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
@@ -50,6 +53,7 @@ def conformance(
         key_env: The variable of the environment that holds the server's key.
         tokenizer: The server's tokenizer, to count its prompts where it does not show them.
         dialect: Hold prompts to the exact texts of this dialect, not to the one that is found.
+        groups: Ask the server for these groups of vectors alone; may be given several times.
         timeout_s: Seconds to wait for one answer of the server, or for the program's end.
         json_: Print one JSON object with every verdict.
     """
@@ -63,7 +67,7 @@ def conformance(
     if template is not None:
         reports = [_of_template(template, dialect)]
     elif url is not None:
-        reports = [_of_server(url, model, key_env, tokenizer, dialect, timeout_s)]
+        reports = [_of_server(url, model, key_env, tokenizer, dialect, groups, timeout_s)]
     elif parser is not None:
         reports = [_of_parser(parser, timeout_s)]
     else:
@@ -90,11 +94,12 @@ def _of_server(
     key_env: str | None,
     tokenizer: Path | None,
     dialect: str | None,
+    groups: Sequence[str] | None,
     timeout_s: float,
 ) -> "Report":
     from puna.evals.conformance.client import Client
     from puna.evals.conformance.server import check_server
-    from puna.evals.conformance.vectors import load
+    from puna.evals.conformance.vectors import GROUPS, load
     from puna.log import progress
 
     key = os.environ.get(key_env) if key_env else None
@@ -104,12 +109,14 @@ def _of_server(
             "in it. Export it first."
         )
     client = Client(url, key=key, timeout_s=timeout_s)
+    client.reach()
     with progress(total=len(load("requests")), title="conformance") as bar:
         return check_server(
             client,
             model=model,
             dialect=dialect,
             tokens=None if tokenizer is None else _counters(tokenizer),
+            groups=groups or GROUPS,
             advance=lambda name: bar.advance(note=name),
         )
 

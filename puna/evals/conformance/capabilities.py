@@ -1,7 +1,8 @@
 """What a renderer can do, found out by asking it: only the vectors that apply to it count.
 
 Each capability is one small question and a look at the answer. The dialect is found the same way:
-two plain dialogs tell Meta's own encoder from the templates of Llama 3 and of Llama 3.1.
+two plain dialogs and a search tell Meta's own encoder from the templates of Llama 3 and of
+Llama 3.1.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from datetime import date as Date
 from typing import Any
 
-from puna.evals.conformance.layout import read_layout
 from puna.evals.conformance.renderers import Crash, Refusal, Renderer, Rendering
 from puna.evals.conformance.segments import joined
 from puna.evals.conformance.vectors import Question
@@ -47,6 +47,22 @@ _CALL = {
         {"id": "call_1", "type": "function", "function": {"name": _WORD, "arguments": {"a": "b"}}}
     ],
 }
+_SEARCH = (
+    {"role": "system", "content": "Environment: ipython\nTools: brave_search"},
+    _USER,
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "brave_search", "arguments": {"query": "a"}},
+            }
+        ],
+    },
+)
+_SEARCHES = '<|python_tag|>brave_search.call(query="a")<|eom_id|>'
 _RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "quagga"}
 _PARTS = [{"type": "text", "text": "quagga"}, {"type": "text", "text": " fur"}]
 _IMAGE_PARTS = [{"type": "image"}, {"type": "text", "text": "Look."}]
@@ -143,12 +159,11 @@ def find_dialect(renderer: Renderer) -> str:
         return "hf"
     if plain == _framed(""):
         return "hf3"
-    if plain == _framed(" ", " Hi \n"):
+    search = _text(renderer.render(Question(messages=_SEARCH, reply=False)))
+    if plain == _framed(" ", " Hi \n") and search.endswith(_SEARCHES):
         return "meta"
-    rendered = renderer.render(Question(messages=(_USER,)))
-    if isinstance(rendered, Refusal | Crash) or START_HEADER not in joined(rendered):
-        return "none"
-    return "frame" if read_layout(rendered).turns else "none"
+    shown = _text(renderer.render(Question(messages=(_USER,))))
+    return "frame" if START_HEADER in shown else "none"
 
 
 def _framed(before: str, question: str = "Hi") -> str:

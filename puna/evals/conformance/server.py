@@ -4,7 +4,7 @@ First what it is: its model, its context, whether it takes tools, shows its prom
 told. Then the request vectors, and where it shows prompts or takes scripts, the vectors of those.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from puna.errors import RequestError, StateError
@@ -21,7 +21,7 @@ from puna.evals.conformance.renderers import FormatRenderer
 from puna.evals.conformance.scripted import ScriptedServer
 from puna.evals.conformance.server_prompts import find_prompts
 from puna.evals.conformance.session import CHAT, Inconclusive, Refused, Session
-from puna.evals.conformance.vectors import Vector, load
+from puna.evals.conformance.vectors import GROUPS, Vector, load
 
 Check = Callable[[Session, Vector], str | None]
 
@@ -52,6 +52,7 @@ def check_server(
     model: str | None = None,
     dialect: str | None = None,
     tokens: Mapping[str, FormatRenderer] | None = None,
+    groups: Collection[str] = GROUPS,
     advance: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Put every vector to a server that can be put to one.
@@ -60,6 +61,7 @@ def check_server(
         model: which of its models; None takes the first that it lists.
         dialect: hold its prompts to the exact texts of this dialect.
         tokens: renderers by dialect on the server's own tokenizer, to count prompts with.
+        groups: of vectors; the others are left out.
         advance: told of every vector that is done.
     Raises:
         StateError: no server answers, or it does not answer at all as one of its kind does.
@@ -73,7 +75,7 @@ def check_server(
         "functions": "yes" if takes_tools else "refuses",
     }
     outcomes: list[Outcome] = []
-    for vector in load("requests"):
+    for vector in load("requests") if "requests" in groups else ():
         if "tools" in vector.needs and not takes_tools:
             outcomes.append(judged(vector, "skipped", "functions: refuses"))
         else:
@@ -81,15 +83,16 @@ def check_server(
         advance(vector.id)
     renderer, way = find_prompts(client, session.model)
     found["prompts shown"] = way
-    if renderer is not None:
+    if renderer is not None and {"prompts", "injection"} & set(groups):
         seen = probe(renderer, dialect=dialect)
         found |= {key: value for key, value in prompt_facts(seen).items() if key not in found}
-        outcomes += check_prompts(renderer, seen, is_exact=dialect is not None)
+        shown = check_prompts(renderer, seen, is_exact=dialect is not None)
+        outcomes += [outcome for outcome in shown if outcome.group in groups]
     if tokens:
         outcomes += check_counts(session, tokens)
     script = ScriptedServer(client, session.model)
     found["scripted answers"] = "yes" if script.is_offered() else "no"
-    if found["scripted answers"] == "yes":
+    if found["scripted answers"] == "yes" and "answers" in groups:
         outcomes += check_parser(script, subject="").outcomes
     return Report(subject=client.url, facts=found, outcomes=tuple(outcomes))
 

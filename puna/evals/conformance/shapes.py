@@ -124,6 +124,16 @@ def _calls_misfit(turn: Turn, expected: Sequence[Expected]) -> str | None:
     wanted = [(call["name"], canonical(call["arguments"])) for call in expected]
     if given != wanted:
         return f"{joined(turn.body)[:100]!r} is read back as {given}; {wanted} is expected."
+    return _json_misfit(joined(turn.body))
+
+
+def _json_misfit(body: str) -> str | None:
+    """Say whether a call that looks like JSON is none: readers that forgive more are few."""
+    at = body.find('{"name"')
+    try:
+        json.JSONDecoder().raw_decode(body[at:] if at >= 0 else "{}")
+    except ValueError as error:
+        return f"{body[at : at + 100]!r} is no JSON ({error})."
     return None
 
 
