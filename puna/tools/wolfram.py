@@ -62,6 +62,7 @@ def compute_here(query: str) -> str:
         RequestError: the question is not understood or has no answer.
         StateError: it takes too long.
     """
+    _check_length(query)
     return to_json(query, _sums(query) or compute(query))
 
 
@@ -73,8 +74,7 @@ def ask_service(query: str, *, key: str, address: str = WOLFRAM) -> str:
         StateError: the service cannot be reached, refuses, or answers with something else.
     """
     query = " ".join(query.split())
-    if len(query) > MAX_QUERY:
-        raise RequestError(f"{len(query):,} characters given; at most {MAX_QUERY} are read.")
+    _check_length(query)
     parameters = {"appid": key, "input": query, "format": "plaintext", "output": "json"}
     answer = get(address, parameters, headers={"Accept": "application/json"}, timeout_s=TIMEOUT_S)
     pods = _service_pods(answer)
@@ -82,6 +82,11 @@ def ask_service(query: str, *, key: str, address: str = WOLFRAM) -> str:
         left_out = Pod(title="Left out", text=f"{len(pods) - MAX_PODS} more pieces")
         pods = [*pods[:MAX_PODS], left_out]
     return to_json(query, pods)
+
+
+def _check_length(query: str) -> None:
+    if len(query) > MAX_QUERY:
+        raise RequestError(f"{len(query):,} characters given; at most {MAX_QUERY} are read.")
 
 
 def _sums(query: str) -> list[Pod]:
