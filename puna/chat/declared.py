@@ -41,7 +41,7 @@ def declare(tools: Iterable[str | Mapping[str, Any]] | None) -> Declared:
     """
     builtins: list[str] = []
     functions: list[Mapping[str, Any]] = []
-    if isinstance(tools, str | Mapping):
+    if tools is not None and (isinstance(tools, str | Mapping) or not isinstance(tools, Iterable)):
         raise RequestError(f"tools: {type(tools).__name__} given; a list of tools is expected.")
     for index, tool in enumerate(tools or ()):
         if isinstance(tool, str):

@@ -117,7 +117,7 @@ def to_messages(dialog: Iterable[Message | Mapping[str, Any]]) -> list[Message]:
     Raises:
         RequestError: something in it is malformed, or has no place in the Llama 3.1 format.
     """
-    if isinstance(dialog, str | bytes | Mapping | Message):
+    if isinstance(dialog, str | bytes | Mapping) or not isinstance(dialog, Iterable):
         raise RequestError(
             f"messages: {type(dialog).__name__} given; a list of messages is expected. "
             'Write [{"role": "user", "content": "..."}].'

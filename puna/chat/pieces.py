@@ -65,14 +65,12 @@ class PromptBuilder:
 
     def run(self, parts: Sequence[tuple[str, bool]]) -> None:
         """Append texts that are encoded as one; a token is trained where any byte of it is."""
-        parts = tuple((text, trained) for text, trained in parts if text)
-        flags = {trained for _, trained in parts}
-        if len(flags) == 1:
-            self.text("".join(text for text, _ in parts), trained=flags.pop())
-        elif parts:
-            ids, mask = self._encodings.encode_parts(parts)
-            self.ids += ids
-            self.loss_mask += mask
+        if len(parts) == 1:
+            self.text(parts[0][0], trained=parts[0][1])
+            return
+        ids, mask = self._encodings.encode_parts(tuple(parts))
+        self.ids += ids
+        self.loss_mask += mask
 
     def prompt(self) -> Prompt:
         """Return what was appended."""

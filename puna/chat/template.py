@@ -7,6 +7,7 @@ schema. A control token that is still whole in that rendering was written by the
 others were not, and stay text.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +33,8 @@ class Template:
         self._tok = tok
         self._template = compile_template(text)
         self._in_system = in_system
-        names = sorted(tok.specials, key=len, reverse=True)
-        self._controls = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+        names = list(tok.specials)
+        self._controls = _any_of(names)
         self._signs = sorted({name[0] for name in names} | {name[-1] for name in names} | {"|"})
         by_id = {number: name for name, number in tok.specials.items()}
         self._bos, self._eos = by_id[tok.bos_id], by_id.get(tok.eos_id, "")
@@ -186,6 +187,19 @@ class _Shown:
             messages=[guard.protect_message(message) for message in self.messages],
             functions=guard.protect(self.functions),
         )
+
+
+def _any_of(names: Sequence[str]) -> re.Pattern[str]:
+    """Match any of the names, the longest where one begins another."""
+    in_order = sorted(names)
+    if not any(b.startswith(a) for a, b in itertools.pairwise(in_order)):
+        # None begins another, so the order is free: most of them are reserved and never written.
+        return re.compile("|".join(map(re.escape, sorted(names, key=_is_reserved))) or r"(?!)")
+    return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
+
+
+def _is_reserved(name: str) -> bool:
+    return "reserved" in name
 
 
 def _cut(text: str, start: int, end: int, spans: Sequence[Span]) -> list[tuple[str, bool]]:

@@ -139,7 +139,7 @@ def test_what_has_no_place_is_refused(message: Any, complaint: str) -> None:
         to_messages([message])
 
 
-@pytest.mark.parametrize("dialog", ["hello", {"role": "user", "content": "x"}])
+@pytest.mark.parametrize("dialog", ["hello", {"role": "user", "content": "x"}, 3, None])
 def test_a_dialog_is_a_list(dialog: Any) -> None:
     with pytest.raises(RequestError, match="a list of messages is expected"):
         to_messages(dialog)

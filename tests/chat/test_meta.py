@@ -259,6 +259,7 @@ def test_functions_are_described_before_the_first_user_message() -> None:
         ([assistant(call("code_interpreter", code=1))], {}, "code"),
         ([assistant(call("calculator", **{"a b": 1}))], {}, "not an identifier"),
         ([Message(role="user", content="x")], {"tools": "calculator"}, "a list of tools"),
+        ([Message(role="user", content="x")], {"tools": 3}, "a list of tools"),
         ([Message(role="user", content="x")], {"tools": [{"name": "f"}]}, "is not a tool"),
         ([Message(role="user", content="x")], {"tools": ["a b"]}, "an identifier"),
         ([Message(role="user", content="x")], {"tools": ["a", "a"]}, "same name"),
