@@ -1,8 +1,7 @@
 """Rows that decode together: read the prompts, then draw one token a row and step.
 
-The batch is padded on the right and never on the left: positions and masks follow from the lengths
-in the KV cache (`puna.model.cache`). A row that ends leaves the batch and costs nothing more.
-`puna.infer.generate` drives it.
+`puna.infer.rows` holds what the rows have read and reads their next tokens. A row that ends leaves
+the batch and costs nothing more. `puna.infer.generate` drives it.
 """
 
 from collections.abc import Sequence
@@ -12,12 +11,10 @@ import torch
 from torch import Tensor
 
 from puna.errors import ContextError, RequestError
-from puna.infer.prefill import PREFILL_TOKENS, read_prompts
+from puna.infer.prefill import PREFILL_TOKENS
+from puna.infer.rows import Rows, rows_of
 from puna.infer.sampling import SamplingConfig, sample
-from puna.model.cache import KVCache
 from puna.model.llama import Llama
-
-FIRST_ROOM = 256  # tokens that a fresh cache holds beyond the prompts; it doubles when full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +65,7 @@ class Batch:
         self._rows = list(range(len(prompts)))  # prompt of each row of the cache
         self._written = [0] * len(prompts)
         self._ended: set[int] = set()
-        self._cache: KVCache | None = None
+        self._reader: Rows | None = None
         self._next = torch.empty(0, dtype=torch.int64)  # the token each row reads next
         self._seen = self._seen_tokens()
 
@@ -84,15 +81,12 @@ class Batch:
     @torch.inference_mode()
     def step(self) -> list[NewToken]:
         """Read the last tokens (at first: the prompts) and draw the next one of every live row."""
-        if self._cache is None:
-            room = min(FIRST_ROOM, max(self._limits))
-            self._cache, logits = read_prompts(
-                self.model, self._prompts, room=room, tokens_at_once=self._prefill_tokens
-            )
+        if self._reader is None:
+            self._reader = rows_of(self.model, self._limits)
+            logits = self._reader.read_prompts(self._prompts, tokens_at_once=self._prefill_tokens)
         else:
-            self._drop_ended()
-            self._make_room()
-            logits = self.model(self._next[:, None].to(self.device), cache=self._cache)[:, -1]
+            self._drop_ended(self._reader)
+            logits = self._reader.read_next(self._next)
         configs = [self._configs[row] for row in self._rows]
         generators = [self._generators[row] for row in self._rows]
         self._next = sample(logits, configs, generators, self._seen)
@@ -115,35 +109,15 @@ class Batch:
             self._ended.add(row)
         return NewToken(row=row, id=token, finish_reason=reason)
 
-    def _drop_ended(self) -> None:
-        assert self._cache is not None
+    def _drop_ended(self, reader: Rows) -> None:
         keep = [place for place, row in enumerate(self._rows) if row not in self._ended]
         if len(keep) == len(self._rows):
             return
         self._rows = [self._rows[place] for place in keep]
         self._next = self._next[keep]
-        self._cache.keep(torch.tensor(keep, device=self.device))
+        reader.keep(keep)
         if self._seen is not None:
             self._seen = self._seen[keep]
-
-    def _make_room(self) -> None:
-        """Double the cache when its longest row is full, up to what the rows may still need."""
-        old = self._cache
-        assert old is not None
-        held = int(old.lengths.max())
-        if held < old.capacity:
-            return
-        needed = max(len(self._prompts[row]) + self._limits[row] for row in self._rows)
-        new = KVCache(
-            self.model.config,
-            old.batch,
-            min(2 * held, needed),
-            dtype=old.keys.dtype,
-            device=self.device,
-        )
-        new.keys[:, :, :held], new.values[:, :, :held] = old.keys, old.values
-        new.lengths = old.lengths
-        self._cache = new
 
     def _seen_tokens(self) -> Tensor | None:
         if all(config.repetition_penalty is None for config in self._configs):

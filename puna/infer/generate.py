@@ -1,8 +1,9 @@
 """Prompts of any lengths decode in one batch, and each comes out as if it ran alone.
 
-In float32 a row's ids are those of its own run. Its logits equal up to rounding and not to the bit,
-because torch sums the products of one row and of several in different orders: measured on the CPU,
-1e-5 where logits reach 6.7. `puna.llm` stands above this and speaks text; here there are only ids.
+On the native kernels (`puna.infer.runner`) a row's logits are those of its own run to the bit, in
+every format. Where torch computes, its ids are, in float32, and its logits up to rounding: torch
+sums the products of one row and of several in different orders; measured on the CPU, 1e-5 where
+logits reach 6.7. `puna.llm` stands above this and speaks text; here there are only ids.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -99,7 +99,7 @@ class Runner:
     def of(cls, model: nn.Module, *, level: str | None = None) -> "Runner | None":
         """Wrap a model, or answer None where the kernels cannot read it or are not there."""
         level = level or native.level()
-        if level is None or type(model) is not Llama:
+        if level is None or type(model) is not Llama or _is_watched(model):
             return None
         matrices = {
             name: packed
@@ -197,10 +197,13 @@ def _names(model: Llama) -> set[str]:
     return names
 
 
+def _is_watched(model: nn.Module) -> bool:
+    """Whether somebody waits for forward passes, which the decoder does not make."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+
+
 def _packed(module: nn.Module) -> Packed | None:
     """Return a module's matrix where it is nothing but a product with it."""
-    if module._forward_hooks or module._forward_pre_hooks:
-        return None
     packed = getattr(module, "packed", None)
     if isinstance(packed, Packed):
         return packed if packed.codes.device.type == "cpu" else None

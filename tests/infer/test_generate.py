@@ -97,7 +97,7 @@ def test_reading_and_then_decoding_equals_reading_beyond_the_original_context() 
 def test_the_cache_grows_without_changing_a_token(monkeypatch) -> None:
     model, prompts = tiny_model(), prompts_of([3, 6])
     plenty = generate_ids(model, prompts, max_tokens=40, sampling=GREEDY)
-    monkeypatch.setattr("puna.infer.batch.FIRST_ROOM", 2)
+    monkeypatch.setattr("puna.infer.rows.FIRST_ROOM", 2)
     assert generate_ids(model, prompts, max_tokens=40, sampling=GREEDY) == plenty
 
 
