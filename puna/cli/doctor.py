@@ -39,6 +39,7 @@ def doctor(*, json_: Annotated[bool, Parameter(name="--json", negative=())] = Fa
         *look.machine_findings(facts, matrix_peak=peak, bandwidth=bandwidth),
         *look.extras_findings(),
         *look.places_findings(),
+        *look.sandbox_findings(),
     ]
     models = look.fits(facts.memory_bytes, bandwidth)
     is_well = all(finding.is_well for finding in core)

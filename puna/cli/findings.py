@@ -215,7 +215,6 @@ def places_findings() -> list[Finding]:
     home = kept_folder()
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     writable = os.access(existing, os.W_OK)
-    bubblewrap = shutil.which("bwrap")
     rooms = {"disk here": Path.cwd(), "disk temporary": Path(tempfile.gettempdir())}
     findings = [
         Finding(section="places", name=name, value=f"{shutil.disk_usage(at).free / GIB:.1f} GiB")
@@ -231,13 +230,22 @@ def places_findings() -> list[Finding]:
             advice="" if writable else "set PUNA_HOME to a folder of yours",
         ),
         _hub(),
+    ]
+
+
+def sandbox_findings() -> list[Finding]:
+    """Tell what the code of a model would be held by, after building every sandbox once."""
+    from puna.tools.sandbox.layers import look
+
+    return [
         Finding(
-            section="places",
-            name="sandbox",
-            value=f"bubblewrap, {bubblewrap}" if bubblewrap else "no bubblewrap",
-            is_well=bubblewrap is not None,
-            advice="" if bubblewrap else "install the system's package bubblewrap",
-        ),
+            section="sandbox",
+            name=layer.name,
+            value=layer.detail,
+            is_well=layer.is_active,
+            advice=layer.advice,
+        )
+        for layer in look()
     ]
 
 

@@ -9,6 +9,8 @@ from puna.cli import doctor as command
 from puna.cli import findings
 from puna.cli.findings import Finding, core_findings, extras_of, fits, places_findings
 from puna.cli.main import main
+from puna.tools.sandbox import layers
+from puna.tools.sandbox.layers import Layer
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +18,8 @@ def quick(monkeypatch) -> None:
     """Measure nothing: a peak of 50 GFLOP/s and 10 GB/s."""
     monkeypatch.setattr(findings, "measured", lambda: (50e9, 10e9))
     monkeypatch.setattr(findings, "has_fast_bfloat16", lambda: False)
+    layer = Layer(name="protection", is_active=False, detail="none", advice="install a sandbox")
+    monkeypatch.setattr(layers, "look", lambda: [layer])
 
 
 def by_name(found: list[Finding]) -> dict[str, Finding]:
@@ -38,7 +42,8 @@ def test_json_holds_the_same_for_programs(capsys) -> None:
     table = json.loads(capsys.readouterr().out)
     assert table["core_works"] is True
     assert table["machine"]["matrix_peak_flops"] == 50e9
-    assert {row["section"] for row in table["findings"]} == {"core", "machine", "extras", "places"}
+    sections = {row["section"] for row in table["findings"]}
+    assert sections == {"core", "machine", "extras", "places", "sandbox"}
     assert "llama-3.1-8b" in {row["name"] for row in table["models"]}
 
 
@@ -101,6 +106,12 @@ def test_sizes_are_weights_and_cache() -> None:
     assert (fit.bfloat16_bytes, fit.fits_bfloat16, fit.fits_float32) == (size, True, False)
     assert fit.most_tokens_per_s == pytest.approx(16e9 / (2 * 8_030_261_248))
     assert not {fit.name: fit for fit in fits(size - 1, 16e9)}["llama-3.1-8b"].fits_bfloat16
+
+
+def test_the_protection_of_foreign_code_is_told(capsys) -> None:
+    assert main(["doctor", "--quiet"]) == 0
+    line = "sandbox  protection     none  -> install a sandbox"
+    assert line in capsys.readouterr().out.splitlines()
 
 
 def test_settings_of_the_hub_are_told_without_the_token(monkeypatch) -> None:

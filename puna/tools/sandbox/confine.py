@@ -4,6 +4,7 @@ The order matters: the user is changed while the right to do so is still held, c
 before the promise that no new ones come, and the filter of system calls is last.
 """
 
+import errno
 import os
 import resource
 
@@ -34,6 +35,7 @@ def confine(plan: Plan, *, alone: bool) -> None:
         plan: the limits.
         alone: the session has no process tree of its own that could be counted.
     """
+    check_walls(plan, alone=alone)
     limit_resources(plan, alone=alone)
     if plan.way == "none":
         return
@@ -42,6 +44,24 @@ def confine(plan: Plan, *, alone: bool) -> None:
         landlock.restrict(*visible(plan))
     if seccomp.is_known(os.uname().machine):
         seccomp.install(alone=alone)
+
+
+def check_walls(plan: Plan, *, alone: bool) -> None:
+    """Refuse a sandbox in which files, the network or other processes are open.
+
+    Namespaces close all three. Landlock closes the files; the filter of system calls closes the
+    network and the other processes where no namespace does.
+
+    Raises:
+        OSError: one of them would be open.
+    """
+    if plan.way == "none":
+        return
+    if not plan.is_namespaced and not landlock.version():
+        raise OSError(errno.ENOSYS, "this kernel has no Landlock")
+    machine = os.uname().machine
+    if alone and not seccomp.is_known(machine):
+        raise OSError(errno.ENOSYS, f"there is no filter of system calls for {machine}")
 
 
 def visible(plan: Plan) -> tuple[list[str], list[str]]:

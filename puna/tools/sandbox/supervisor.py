@@ -12,6 +12,7 @@ from puna.tools.sandbox import kernel
 from puna.tools.sandbox.bubblewrap import arguments
 from puna.tools.sandbox.channel import Frames, frame
 from puna.tools.sandbox.confine import become_user
+from puna.tools.sandbox.group import join_group, make_group, remove_group
 from puna.tools.sandbox.keeper import KILL, keep
 from puna.tools.sandbox.plan import Plan
 from puna.tools.sandbox.roots import WORK, build_root
@@ -25,11 +26,13 @@ def supervise(channel: int) -> None:
         return
     _offer_to_the_kernel()
     try:
+        group = make_group(plan)
         if plan.way == "namespaces":
             enter_namespaces()
         alive, held = os.pipe()
         keeper = os.fork()
         if keeper == 0:
+            join_group(group)
             kernel.control(kernel.SET_DEATH_SIGNAL, KILL)
             os.close(parent)
             os.close(held)  # from now on this process alone keeps it open
@@ -48,6 +51,7 @@ def supervise(channel: int) -> None:
     except ProcessLookupError:
         pass
     os.waitpid(keeper, 0)
+    remove_group(group)
 
 
 def read_plan(channel: int) -> Plan:
