@@ -83,9 +83,7 @@ def test_what_takes_too_long_is_stopped() -> None:
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize(
-    "query", ["9^9^9^9", "1" * 1_000_000, "\0", "\ud800", '"; import os']
-)
+@pytest.mark.parametrize("query", ["9^9^9^9", "1" * 1_000_000, "\0", "\ud800", '"; import os'])
 def test_a_hostile_query_is_an_error_for_the_model(query: str) -> None:
     said = here()(query=query)
     assert said.startswith("error: wolfram_alpha: ")
