@@ -30,7 +30,7 @@ def chat(
     system: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     tools: list[str] | None = None,
     folder: Path | None = None,
-    unprotected: bool = False,
+    unprotected: Annotated[bool, Parameter(negative=())] = False,
     max_tokens: int | None = None,
     temperature: float | None = None,
     top_p: float | None = None,

@@ -113,24 +113,25 @@ def from_schema(declaration: Mapping[str, Any], handler: Callable[..., Any] | No
             '{"name": ..., "description": ..., "parameters": ...}} is expected.'
         )
     parameters = function.get("parameters") or {"type": "object", "properties": {}}
-    if handler is not None:
-        require_schema(parameters, where=f"tool {name}")
-    return Tool(
+    made = Tool(
         name=name,
         description=str(function.get("description") or ""),
-        call=None if handler is None else _caller(lambda arguments: handler(**arguments)),
+        call=None,
         parameters=parameters,
         function=handler,
         declared=dict(declaration),
     )
+    if handler is None:
+        return made
+    require_schema(parameters, where=f"tool {name}")
+    caller = _Caller(lambda arguments: handler(**arguments))
+    return dataclasses.replace(made, call=caller.call, cancel=caller.cancel)
 
 
 def _from_function(
     function: Callable[..., Any], name: str | None, parameters: Schema | None
 ) -> Tool:
     """Read signature and docstring."""
-    from docstring_parser import parse
-
     name = str(name or getattr(_hinted(function), "__name__", ""))
     where = f"tool {name}"
     if not _NAME.fullmatch(name):
@@ -138,37 +139,61 @@ def _from_function(
             f"{where}: not a name that a model can call; a name of letters, digits and _ is "
             "expected. Give one: puna.tool(name=...)."
         )
-    doc = parse(inspect.getdoc(function) or "")
-    description = " ".join((doc.description or "").split())
+    description, told = _read_docstring(inspect.getdoc(function) or "")
     if parameters is not None:
         require_schema(parameters, where=where)
-        call = _caller(lambda arguments: function(**arguments))
-        return Tool(name=name, description=description, call=call, parameters=parameters,
-                    function=function)  # fmt: skip
-    signature, readings, rest = _read_signature(function, where)
-    told = {item.arg_name: " ".join((item.description or "").split()) for item in doc.params}
-    properties = {
-        key: _described(reading, told.get(key), signature.parameters[key].default)
-        for key, reading in readings.items()
-    }
-    schema: dict[str, Any] = {"type": "object", "properties": properties}
-    required = [k for k in readings if signature.parameters[k].default is inspect.Parameter.empty]
-    if required:
-        schema["required"] = required
-    if rest is not None and rest.schema:
-        schema["additionalProperties"] = rest.schema
+        caller = _Caller(lambda arguments: function(**arguments))
+    else:
+        signature, readings, rest = _read_signature(function, where)
+        parameters = _schema(signature, readings, rest, told)
 
-    def call_function(arguments: dict[str, Any]) -> Any:
-        bound = _bind(name, signature, readings, rest, arguments)
-        return function(*bound.args, **bound.kwargs)
+        def call_function(arguments: dict[str, Any]) -> Any:
+            bound = _bind(name, signature, readings, rest, arguments)
+            return function(*bound.args, **bound.kwargs)
 
+        caller = _Caller(call_function)
     return Tool(
         name=name,
         description=description,
-        call=_caller(call_function),
-        parameters=schema,
+        call=caller.call,
+        parameters=parameters,
         function=function,
+        cancel=caller.cancel,
     )
+
+
+def _read_docstring(text: str) -> tuple[str, dict[str, str]]:
+    """Return the description and what is said of each argument, in whatever style it is said."""
+    from docstring_parser import ParseError, parse
+
+    try:
+        doc = parse(text)
+    except (ParseError, LookupError, ValueError):  # it is prose then
+        return " ".join(text.split()), {}
+    told = {item.arg_name: " ".join((item.description or "").split()) for item in doc.params}
+    return " ".join((doc.description or "").split()), told
+
+
+def _schema(
+    signature: inspect.Signature,
+    readings: Mapping[str, Reading],
+    rest: Reading | None,
+    told: Mapping[str, str],
+) -> dict[str, Any]:
+    """Write the JSON Schema of all arguments; `told` are their descriptions in the docstring."""
+    defaults = {key: signature.parameters[key].default for key in readings}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            key: _described(reading, told.get(key), defaults[key])
+            for key, reading in readings.items()
+        },
+    }
+    if required := [key for key in readings if defaults[key] is inspect.Parameter.empty]:
+        schema["required"] = required
+    if rest is not None and rest.schema:
+        schema["additionalProperties"] = rest.schema
+    return schema
 
 
 def _read_signature(
@@ -257,15 +282,29 @@ def _bind(
         raise RequestError(f"{name}: the arguments do not fit: {error}.") from None
 
 
-def _caller(function: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], str]:
-    """Return the function from arguments to text; an awaitable is awaited."""
+class _Caller:
+    """Calls a function and writes its result; what it awaits can be cancelled from elsewhere."""
 
-    def call(arguments: dict[str, Any]) -> str:
-        value = function(arguments)
-        return as_text(asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value)
+    def __init__(self, function: Callable[[dict[str, Any]], Any]) -> None:
+        self._function = function
+        self._awaited: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
 
-    return call
+    def call(self, arguments: dict[str, Any]) -> str:
+        """Return the result as text; an awaitable is awaited."""
+        value = self._function(arguments)
+        return as_text(asyncio.run(self._wait(value)) if inspect.isawaitable(value) else value)
 
+    def cancel(self) -> None:
+        """Cancel what the running call awaits, as `asyncio` does it: its clean-up runs."""
+        for loop, task in list(self._awaited):
+            with contextlib.suppress(RuntimeError):  # it has just ended
+                loop.call_soon_threadsafe(task.cancel)
 
-async def _awaited(value: Any) -> Any:
-    return await value
+    async def _wait(self, value: Any) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        self._awaited.append((asyncio.get_running_loop(), task))
+        try:
+            return await value
+        finally:
+            self._awaited.clear()

@@ -72,6 +72,29 @@ def test_a_declaration_comes_from_hints_and_docstring() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("doc", "description", "told"),
+    [
+        ("Do it.", "Do it.", None),
+        ("Do it:\n  so.", "Do it: so.", None),
+        ("Do it.\n\n:param x: how often\n:returns: nothing", "Do it.", "how often"),
+        ("Do it.\n\nParameters\n----------\nx : int\n    how often", "Do it.", "how often"),
+        ("Do it.\n\nArgs:\n    x (int): how: often\n    y: gone", "Do it.", "how: often"),
+        (":        :param:\n\n", ": :param:", None),
+        (None, "", None),
+    ],
+)
+def test_docstrings_of_every_style_are_read(
+    doc: str | None, description: str, told: str | None
+) -> None:
+    def f(x: int) -> None: ...
+
+    f.__doc__ = doc
+    made = as_tool(f)
+    assert made.description == description
+    assert made.parameters["properties"]["x"].get("description") == told
+
+
 def test_the_declaration_fits_every_dialect() -> None:
     from tests.chat.dialogs import BYTES
 

@@ -1,8 +1,3 @@
-import contextvars
-import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,13 +9,11 @@ from puna.errors import RequestError
 from puna.tools.calculator import CALCULATOR
 from puna.tools.function import as_tool, tool
 from puna.tools.loop import (
-    STOPPED,
     Answered,
     Called,
     Event,
     Finished,
     Returned,
-    StoppedInTool,
     run_batch,
     run_tools,
 )
@@ -212,72 +205,6 @@ def test_a_tool_that_wants_to_leave_python_does_not() -> None:
     assert events[2].result == "error: f failed with SystemExit: 3"
 
 
-def test_a_hanging_tool_does_not_hang_the_loop() -> None:
-    """A loop of Python ends at its next step; what waits outside Python is left behind."""
-    begun, ended = threading.Event(), threading.Event()
-
-    def spin(arguments: dict[str, Any]) -> str:
-        begun.set()
-        try:
-            while True:
-                pass
-        finally:
-            ended.set()
-
-    wait = Tool(name="wait", description="", call=lambda a: str(time.sleep(5)), timeout=0.05)
-    begin = time.perf_counter()
-    events = _run(
-        assistant(call("spin"), call("wait")),
-        assistant(content="ok"),
-        tools=[_tool("spin", spin), wait],
-        timeout=0.1,
-    )
-    assert time.perf_counter() - begin < 4
-    results = [event.result for event in events if isinstance(event, Returned)]
-    assert results == [
-        "error: spin was stopped after 0.1 seconds, which is all it has.",
-        "error: wait was stopped after 0.05 seconds, which is all it has.",
-    ]
-    assert begun.is_set()
-    assert ended.wait(5)
-
-
-def test_a_tool_with_a_way_to_stop_it_is_stopped_that_way() -> None:
-    stop = threading.Event()
-    tools = [
-        Tool(
-            name="wait", description="", call=lambda a: str(stop.wait(10)), cancel=stop.set,
-            timeout=0.05,
-        )
-    ]  # fmt: skip
-    events = _run(assistant(call("wait")), assistant(content="ok"), tools=tools)
-    assert isinstance(events[2], Returned)
-    assert events[2].is_error
-    assert events[2].result.endswith("all it has. True")
-
-
-def test_without_a_limit_a_tool_runs_in_the_callers_thread() -> None:
-    """Some libraries allow nothing else: a connection of sqlite3 belongs to its thread."""
-    tools = [_tool("where", lambda a: threading.current_thread().name)]
-    for timeout, result in ((None, threading.current_thread().name), (5, "tool where")):
-        events = _run(
-            assistant(call("where")), assistant(content="ok"), tools=tools, timeout=timeout
-        )
-        assert isinstance(events[2], Returned)
-        assert events[2].result == result
-
-
-def test_a_tool_sees_the_context_of_its_caller() -> None:
-    name = contextvars.ContextVar("name", default="nobody")
-    token = name.set("somebody")
-    events = _run(
-        assistant(call("who")), assistant(content="ok"), tools=[_tool("who", lambda a: name.get())]
-    )
-    name.reset(token)
-    assert isinstance(events[2], Returned)
-    assert events[2].result == "somebody"
-
-
 # Consent
 
 
@@ -315,7 +242,7 @@ def test_consent_is_asked_for_each_call_that_could_run() -> None:
     assert asked == [("a", "wipe"), ("b", "wipe")]
 
 
-# Declarations, batches, Ctrl-C
+# Declarations and batches
 
 
 def test_a_call_of_a_declaration_ends_the_loop_before_anything_runs() -> None:
@@ -328,52 +255,6 @@ def test_a_call_of_a_declaration_ends_the_loop_before_anything_runs() -> None:
     assert finished.reason == "tool_calls"
     assert [c.name for c in finished.answer.tool_calls] == ["run", "brave_search"]
     assert ran == []
-
-
-def test_ctrl_c_in_a_tool_leaves_a_dialog_that_can_be_continued() -> None:
-    def interrupt(arguments: dict[str, Any]) -> str:
-        raise KeyboardInterrupt
-
-    calls = [call("calculator", query="1"), call("stop"), call("calculator", query="2")]
-    with pytest.raises(StoppedInTool) as stopped:
-        _run(assistant(*calls), tools=[CALCULATOR, _tool("stop", interrupt)])
-    results = [(m.tool_call_id, m.content) for m in stopped.value.messages if m.role == "tool"]
-    assert results == [(calls[0].id, "1"), (calls[1].id, STOPPED), (calls[2].id, STOPPED)]
-
-
-def test_ctrl_c_stops_a_tool_that_is_running() -> None:
-    """The signal reaches the main thread while a loop of Python runs in the tool's thread."""
-    ended = threading.Event()
-
-    def spin(arguments: dict[str, Any]) -> str:
-        try:
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
-            while True:
-                pass
-        finally:
-            ended.set()
-
-    with pytest.raises(StoppedInTool) as stopped:
-        _run(assistant(call("spin")), tools=[_tool("spin", spin)])
-    assert stopped.value.messages[-1].content == STOPPED
-    assert ended.wait(5)
-
-
-def test_what_a_stopped_tool_still_says_is_kept_for_the_model() -> None:
-    """The code interpreter says here that its variables are gone."""
-    stop = threading.Event()
-
-    def work(arguments: dict[str, Any]) -> str:
-        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
-        stop.wait(10)
-        return "The variables are gone."
-
-    tools = [Tool(name="work", description="", call=work, cancel=stop.set)]
-    with pytest.raises(StoppedInTool) as stopped:
-        _run(assistant(call("work"), call("work")), tools=tools)
-    first, second = (m.content for m in stopped.value.messages if m.role == "tool")
-    assert first == f"{STOPPED}\nThe variables are gone."
-    assert second == STOPPED
 
 
 def test_many_dialogs_side_by_side_give_what_each_gives_alone() -> None:
