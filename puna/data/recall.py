@@ -2,7 +2,7 @@
 
 Short ones in the first stage let a small model form the circuits that copy from the context; long
 ones in the context extension teach it to look as far as the new length reaches. `puna.evals.needle`
-asks in the same form, with numbers that never occur here.
+asks in the same form, for pairs of names that never occur here.
 """
 
 import random
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from puna.data.document import Document
-from puna.data.heldout import held_out_number
+from puna.data.heldout import held_out_group
 from puna.errors import ConfigError
 from puna.tokenizer.interface import Tokenizer
 
@@ -21,28 +21,41 @@ NAMES = (
     *("Zeno", "Anan", "Bela", "Chai", "Dara", "Emil", "Flora", "Gita"),
 )
 
-FACT = "The secret number of {name} is {value}."
-QUESTION = "The secret number of {name} is"
+FAMILIES = (
+    *("Adler", "Banks", "Castro", "Dalton", "Eriksen", "Fields", "Gomez", "Hansen"),
+    *("Ito", "Jensen", "Keller", "Lopez", "Moreau", "Novak", "Olsen", "Pereira"),
+    *("Quinn", "Rivers", "Sato", "Torres", "Ueda", "Vogel", "Weber", "Young"),
+    *("Zhang", "Ahmed", "Brooks", "Costa", "Dupont", "Evans", "Fischer", "Greco"),
+)
+
+# The answer follows its key at once: the pattern that attention learns to copy first.
+FACT = "One keeper is called {name} {family}."
+QUESTION = "One keeper is called {name}"
 
 Measure = Callable[[str], int]  # the length of a text, in characters or in tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needle:
-    """One fact: whose secret number, and which."""
+    """One fact: the first name and the family name of somebody."""
 
     name: str
-    value: int  # four digits
+    family: str
 
     @property
     def fact(self) -> str:
         """The sentence that is hidden in the text."""
-        return FACT.format(name=self.name, value=self.value)
+        return FACT.format(name=self.name, family=self.family)
 
     @property
     def question(self) -> str:
         """The question, up to where the answer begins."""
         return QUESTION.format(name=self.name)
+
+
+def held_out_needle(needle: Needle) -> bool:
+    """Whether a pair of names is reserved for evaluation: one in ten, by its hash."""
+    return held_out_group(f"{needle.name} {needle.family}", 0.1)
 
 
 def recall_documents(
@@ -53,7 +66,6 @@ def recall_documents(
     needles: int = 4,
     measure: Measure = len,
     seed: int | str = 0,
-    held_out: Callable[[int], bool] = held_out_number,
 ) -> Iterator[Document]:
     """Yield `count` documents of at most `length`, each with `needles` facts and questions.
 
@@ -67,9 +79,9 @@ def recall_documents(
     rng = random.Random(f"recall {seed}")
     sentences = _sentences(hay)
     for index in range(count):
-        hidden = draw_needles(rng, needles, lambda number: not held_out(number))
+        hidden = draw_needles(rng, needles, held_out=False)
         asked = rng.sample(hidden, len(hidden))
-        end = "\n" + "\n".join(f"{needle.question} {needle.value}" for needle in asked)
+        end = "\n" + "\n".join(f"{needle.question} {needle.family}" for needle in asked)
         facts = [needle.fact for needle in hidden]
         room = length - measure(end) - sum(measure(" " + fact) for fact in facts)
         if room < 0:
@@ -90,7 +102,7 @@ def recall_documents(
 
 
 def answers_only(document: Document, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Return a recall document's ids and a mask that is 1 on the numbers that are asked for.
+    """Return a recall document's ids and a mask that is 1 on the names that are asked for.
 
     For fine-tuning: every target is to be copied from far above.
     """
@@ -98,24 +110,22 @@ def answers_only(document: Document, tokenizer: Tokenizer) -> tuple[list[int], l
     ids = tokenizer.encode(document.text[:body], bos=True)
     mask = [0] * len(ids)
     for line in document.text[body:].strip().splitlines():
-        question, _, value = line.rpartition(" ")
-        asked, answer = tokenizer.encode("\n" + question), tokenizer.encode(" " + value)
+        question, _, family = line.rpartition(" ")
+        asked, answer = tokenizer.encode("\n" + question), tokenizer.encode(" " + family)
         ids += asked + answer
         mask += [0] * len(asked) + [1] * len(answer)
     return ids, mask
 
 
-def draw_needles(rng: random.Random, count: int, allowed: Callable[[int], bool]) -> list[Needle]:
-    """Draw facts about different people with different numbers of four digits."""
+def draw_needles(rng: random.Random, count: int, *, held_out: bool) -> list[Needle]:
+    """Draw facts about different people of different families, held out or not."""
     if not 1 <= count <= len(NAMES):
         raise ConfigError(f"recall: {count} needles; 1 to {len(NAMES)} are expected.")
-    values: list[int] = []
-    while len(values) < count:
-        value = rng.randrange(1000, 10_000)
-        if allowed(value) and value not in values:
-            values.append(value)
-    names = rng.sample(NAMES, count)
-    return [Needle(name=name, value=value) for name, value in zip(names, values, strict=True)]
+    while True:
+        names, families = rng.sample(NAMES, count), rng.sample(FAMILIES, count)
+        needles = [Needle(name=n, family=f) for n, f in zip(names, families, strict=True)]
+        if all(held_out_needle(needle) == held_out for needle in needles):
+            return needles
 
 
 def hide(hay: Sequence[str], facts: Sequence[str], depths: Sequence[float]) -> str:

@@ -1,8 +1,8 @@
 """A needle in a haystack: one fact hidden at a depth of a long text, asked for at its end.
 
-Two readings of one forward pass. *Found*: greedy decoding would write exactly the number; that is
-so when each digit is the likeliest token after the true ones, so no decoding is needed. *Chosen*:
-the true number's first token is likelier than those of eight others; a model that sees nothing is
+Two readings of one forward pass. *Found*: greedy decoding would write exactly the name; that is so
+when each of its tokens is the likeliest after the true ones, so no decoding is needed. *Chosen*:
+the true name's first token is likelier than those of eight others; a model that sees nothing is
 right about one time in nine.
 """
 
@@ -13,15 +13,13 @@ from collections.abc import Sequence
 
 import torch
 
-from puna.data.heldout import held_out_number
-from puna.data.recall import Needle, draw_needles, split_sentences
+from puna.data.recall import FAMILIES, Needle, draw_needles, split_sentences
 from puna.errors import RequestError, StateError
 from puna.evals.score import Score, share
-from puna.evals.sums import HeldOut
 from puna.model.llama import Llama
 from puna.tokenizer.interface import Tokenizer
 
-CANDIDATES = 9  # four-digit numbers begin with nine different digits
+CANDIDATES = 9
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +45,6 @@ def needle(
     seed: int = 0,
     name: str = "needle",
     batch_tokens: int = 8192,
-    held_out: HeldOut = held_out_number,
 ) -> list[Score]:
     """Return the scores `{name}.found.{length}` and `{name}.chosen.{length}` for each length.
 
@@ -65,9 +62,7 @@ def needle(
     scores: list[Score] = []
     for length in lengths:
         stacks = [
-            make_haystack(tok, rng, hay, length, depth, held_out)
-            for depth in depths
-            for _ in range(each)
+            make_haystack(tok, rng, hay, length, depth) for depth in depths for _ in range(each)
         ]
         rows = max(1, batch_tokens // length)
         found: list[bool] = []
@@ -92,15 +87,14 @@ def make_haystack(
     hay: Sequence[str],
     length: int,
     depth: float,
-    held_out: HeldOut = held_out_number,
 ) -> Haystack:
     """Hide one needle in as much hay as makes the prompt exactly `length` tokens.
 
     Raises:
         RequestError: the length has no room for the needle and the question.
     """
-    hidden = draw_needles(rng, 1, held_out)[0]
-    shared, answer, others = _answers(tok, rng, hidden, held_out)
+    hidden = draw_needles(rng, 1, held_out=True)[0]
+    shared, answer, others = _answers(tok, rng, hidden)
     fact = tok.encode(" " + hidden.fact)
     question = [*tok.encode("\n" + hidden.question), *shared]
     room = length - 1 - len(fact) - len(question)
@@ -148,21 +142,20 @@ def _straw(tok: Tokenizer, rng: random.Random, hay: Sequence[str], room: int) ->
 
 
 def _answers(
-    tok: Tokenizer, rng: random.Random, hidden: Needle, held_out: HeldOut
+    tok: Tokenizer, rng: random.Random, hidden: Needle
 ) -> tuple[list[int], list[int], list[int]]:
     """Return what all answers begin with, the rest of the true one, and others' next tokens.
 
-    Most tokenizers give every number the same first token, a space: it belongs to the prompt.
+    Some tokenizers give every word the same first token, a space: it belongs to the prompt.
     """
-    values = [hidden.value]
-    values += [needle.value for _ in range(8) for needle in draw_needles(rng, 8, held_out)]
-    coded = [tok.encode(f" {value}") for value in values]
+    others = [family for family in FAMILIES if family != hidden.family]
+    coded = [tok.encode(f" {name}") for name in (hidden.family, *rng.sample(others, len(others)))]
     shared = 0
     while len({ids[shared] for ids in coded}) == 1:
         shared += 1
     true = coded[0][shared:]
-    others = dict.fromkeys(ids[shared] for ids in coded if ids[shared] != true[0])
-    return coded[0][:shared], true, list(others)[: CANDIDATES - 1]
+    firsts = dict.fromkeys(ids[shared] for ids in coded if ids[shared] != true[0])
+    return coded[0][:shared], true, list(firsts)[: CANDIDATES - 1]
 
 
 @torch.inference_mode()

@@ -20,6 +20,8 @@ from puna.tokenizer.load import load_tokenizer_file
 from puna.tokenizer.save import save_tokenizer
 from puna.tokenizer.train import train_bpe
 
+_FACT_TEXTS = 400  # so many that every name becomes one token of a small vocabulary
+
 
 def curate_stage(run: Run) -> dict[str, Any]:
     """Find, clean and choose documents; keep some from training."""
@@ -28,10 +30,11 @@ def curate_stage(run: Run) -> dict[str, Any]:
 
 
 def tokenizer_stage(run: Run) -> dict[str, Any]:
-    """Learn the vocabulary from a sample of the training documents."""
+    """Learn the vocabulary from a sample of the training documents and of the recall texts."""
     config = run.recipe.tokenizer
     texts = _take(training_texts(run), config.sample_bytes)
-    tokenizer = train_bpe(texts, config.vocab)
+    facts = recall_documents(["."], length=1500, count=_FACT_TEXTS, needles=16, seed="tokenizer")
+    tokenizer = train_bpe(itertools.chain(texts, (d.text for d in facts)), config.vocab)
     save_tokenizer(tokenizer, run.stage("tokenizer") / "tokenizer")
     return {"vocab": tokenizer.vocab}
 

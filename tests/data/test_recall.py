@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puna.data.heldout import held_out_number
-from puna.data.recall import answers_only, hide, recall_documents, split_sentences
+from puna.data.recall import (
+    Needle,
+    answers_only,
+    held_out_needle,
+    hide,
+    recall_documents,
+    split_sentences,
+)
 from puna.errors import ConfigError
 from tests.chat.dialogs import BYTES
 
@@ -19,11 +25,11 @@ HAY = ["The sea is wide. Ships sail over it.\n\n    Deep  down it is dark", "Bir
 def test_every_question_is_answered_by_one_fact(length: int, needles: int, seed: int) -> None:
     for document in recall_documents(HAY, length=length, count=2, needles=needles, seed=seed):
         assert length - 20 <= len(document.text) <= length
-        facts = dict(re.findall(r"number of (\w+) is (\d+)\.", document.text))
-        asked = dict(re.findall(r"(?m)number of (\w+) is (\d+)$", document.text))
+        facts = dict(re.findall(r"called (\w+) (\w+)\.", document.text))
+        asked = dict(re.findall(r"(?m)called (\w+) (\w+)$", document.text))
         assert facts == asked
         assert len(facts) == needles
-        assert not any(held_out_number(int(value)) for value in facts.values())
+        assert not any(held_out_needle(Needle(name=n, family=f)) for n, f in facts.items())
 
 
 def test_the_length_may_be_counted_in_tokens() -> None:
@@ -61,10 +67,10 @@ def test_hay_without_text_is_refused() -> None:
         next(recall_documents(["  \n"], length=500, count=1))
 
 
-def test_only_the_numbers_asked_for_are_targets() -> None:
+def test_only_the_names_asked_for_are_targets() -> None:
     document = next(recall_documents(HAY, length=600, count=1, needles=3))
     ids, mask = answers_only(document, BYTES)
     answers = BYTES.decode([i for i, counts in zip(ids, mask, strict=True) if counts])
-    assert answers.split() == re.findall(r"(?m)is (\d+)$", document.text)
+    assert answers.split() == re.findall(r"(?m)(\w+)$", document.text)[-3:]
     assert BYTES.decode(ids, skip_special=True) == document.text
     assert ids[0] == BYTES.bos_id

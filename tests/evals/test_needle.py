@@ -1,11 +1,12 @@
 """The needle is in the prompt, where it should be, and what is measured is greedy decoding."""
 
 import random
+import re
 
 import pytest
 import torch
 
-from puna.data.heldout import held_out_number
+from puna.data.recall import Needle, held_out_needle
 from puna.errors import ContextError, RequestError
 from puna.evals.needle import make_haystack, needle, reading_up_to
 from tests.evals.tiny import ByteTokenizer, tiny_model
@@ -22,11 +23,11 @@ def test_the_needle_lies_in_a_prompt_of_the_asked_length(length: int, depth: flo
     text = tok.decode(stack.prompt)
     assert len(stack.prompt) == length
     assert stack.prompt[0] == tok.bos_id
-    value = int(tok.decode(stack.answer))
-    assert f"is {value}." in text
-    assert held_out_number(value)
+    name, family = text.split()[-1], tok.decode(stack.answer)
+    assert f"called {name} {family}." in text
+    assert held_out_needle(Needle(name=name, family=family))
     if length > 300:  # in a short prompt there is hardly a place to choose
-        place = text.index("The secret number") / (len(text) - 90)
+        place = text.index("One keeper") / (len(text) - 70)
         assert place == pytest.approx(depth, abs=0.2)
 
 
@@ -42,7 +43,7 @@ def test_a_prompt_too_short_for_its_needle_is_refused() -> None:
 
 
 def test_a_model_that_copies_finds_every_needle() -> None:
-    """A stand-in model that writes what followed the last 'is ' of the text it has read."""
+    """A stand-in model that writes what followed the name when it was first read."""
     tok = ByteTokenizer()
     model = tiny_model(context=256)
 
@@ -50,11 +51,12 @@ def test_a_model_that_copies_finds_every_needle() -> None:
         hidden = torch.zeros(*ids.shape, tok.vocab)
         for row, line in enumerate(ids.tolist()):
             text = tok.decode(line)
-            at = text.index(".", text.index("secret number of")) - 4
-            question = text.rindex(" is") + 2
+            name = re.findall(r"called (\w+) ", text)[-1]
+            at = text.index(f"called {name}") + len(f"called {name} ")
+            question = text.rindex(f"called {name}") + len(f"called {name} ") - 1
             shift = len(SPECIAL) - 1  # BOS is one id and many characters
-            for step in range(4):
-                hidden[row, question + 1 + step - shift, ord(text[at + step])] = 1.0
+            for step in range(text.index(".", at) - at):
+                hidden[row, question + step - shift, ord(text[at + step])] = 1.0
         return hidden
 
     SPECIAL = "<|begin_of_text|>"
