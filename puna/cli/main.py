@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tokenize": ("puna.cli.tokenize:tokenize", "Show the ids of a text and their pieces."),
     "inspect": ("puna.cli.inspect:inspect", "Show a model's shape, memory and formats."),
     "convert": ("puna.cli.convert:convert", "Write a model in another format."),
+    "quantize": ("puna.cli.quantize:quantize", "Write a model in fewer bits."),
     "curate": ("puna.cli.stages:curate", "Turn raw pages into clean documents."),
     "tokenizer": ("puna.cli.stages:tokenizer", "Train a tokenizer on them."),
     "pack": ("puna.cli.stages:pack", "Turn documents and dialogs into tokens."),

@@ -1,0 +1,146 @@
+"""`puna quantize`: a model in fewer bits, and a table of what that costs and gives."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from puna.llm import LLM
+
+_SPEED_TOKENS, _SPEED_ROUNDS = 32, 3
+
+
+def quantize(
+    source: str,
+    target: Path,
+    /,
+    *,
+    scheme: Literal["fp8", "int8", "int4"],
+    method: Literal["rtn", "gptq", "awq"] | None = None,
+    group: Literal[32, 64, 128] = 32,
+    asymmetric: Annotated[bool, Parameter(negative=())] = False,
+    head: Literal["int8", "int4", "keep"] = "int8",
+    static: Annotated[bool, Parameter(negative=())] = False,
+    layout: Literal["compressed-tensors", "fbgemm_fp8"] | None = None,
+    text: list[Path] | None = None,
+    tokens: int = 32_768,
+    tokenizer: Path | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Write a model in fewer bits as a Hugging Face folder, and say what it costs and gives.
+
+    int4 is calibrated on text unless --method says otherwise; int8 is rounded to the nearest. fp8
+    follows the recipe of Llama 3.1: feed-forward matrices of all layers but the first and the last.
+
+    For example:
+      puna quantize runs/cria cria-int4 --scheme int4
+      puna quantize llama-3.1-8b llama-fp8 --scheme fp8
+      puna quantize llama-3.1-8b llama-int4 --scheme int4 --method awq --text book.txt
+
+    Args:
+        source: A run folder, a Hugging Face or Meta folder, a .gguf or a llama2.c .bin file.
+        target: The new folder; it must not exist.
+        scheme: How many bits, and which matrices.
+        method: rtn rounds to the nearest, gptq compensates errors, awq scales by activations.
+        group: Columns that share a scale.
+        asymmetric: Give each group a zero of its own.
+        head: What becomes of the matrix that gives the scores.
+        static: For fp8, fix the scales of activations by calibration.
+        layout: Of fp8 on disk; without it, the one that says all there is to say.
+        text: UTF-8 text to calibrate and to measure on; may be given several times.
+        tokens: Of calibration text.
+        tokenizer: The tokenizer's file, for weights that come without one.
+        json_: Print one JSON object.
+    """
+    from puna.checkpoint.load import load_tokenizer
+    from puna.checkpoint.open import open_checkpoint
+    from puna.checkpoint.quantize import check_target, quantize_checkpoint
+    from puna.cli.rows_of_text import rows_of_text
+    from puna.errors import RequestError
+    from puna.llm import load
+    from puna.quant.calibrate import Calibration
+    from puna.quant.measure import compare
+    from puna.quant.recipe import Recipe
+
+    if scheme == "fp8" and method is not None:
+        raise RequestError(
+            f"quantize: --method {method} was given for fp8, whose rows are rounded to the "
+            "nearest. Leave it out; --static calibrates activations."
+        )
+    if static and scheme != "fp8":
+        raise RequestError(f"quantize: --static is for fp8; {scheme} scales inputs as they come.")
+    if tokens < 1:
+        raise RequestError(f"quantize: --tokens {tokens} was given; 1 or more is expected.")
+    checkpoint = open_checkpoint(source)
+    check_target(checkpoint, target)
+    tok = checkpoint.tokenizer() if tokenizer is None else load_tokenizer(tokenizer)
+    context = checkpoint.config.context
+    rows = rows_of_text(Path(source), tok, context, files=text or (), tokens=tokens)
+    chosen = method or ("gptq" if scheme == "int4" else "rtn")
+    calibration = None
+    if static or chosen != "rtn":
+        calibration = Calibration(ids=rows.calibration, method="awq" if chosen == "awq" else "gptq")
+    recipe = Recipe(
+        scheme=scheme,
+        group=group,
+        symmetric=not asymmetric,
+        head=None if head == "keep" else head,
+    )
+    sizes = quantize_checkpoint(
+        checkpoint, target, recipe, calibration=calibration, tokenizer=tok, layout=layout
+    )
+    before = load(source, tokenizer=tok)
+    after = load(target, tokenizer=tok)
+    found = compare(before.model, after.model, rows.measured)
+    speeds = _speeds(before, after)
+    facts: dict[str, Any] = {
+        "source": source,
+        "target": str(target),
+        "scheme": scheme,
+        "method": chosen if scheme != "fp8" else ("static" if static else "dynamic"),
+        "bytes": [sizes.source_bytes, sizes.target_bytes],
+        "bits_per_weight": [sizes.source_bits, sizes.target_bits],
+        "bits_per_rounded_weight": sizes.matrix_bits,
+        "perplexity": [found.original, found.rounded],
+        "kl_divergence_nats": found.divergence,
+        "same_likeliest_token": found.agreement,
+        "tokens_per_s": list(speeds),
+        "text": rows.source,
+        "measured_tokens": found.tokens,
+    }
+    print(json.dumps(facts, indent=2) if json_ else "\n".join(lines(facts)))
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """Return the table: a fact, its number before and its number after."""
+    size, bits = facts["bytes"], facts["bits_per_weight"]
+    loss, speed = facts["perplexity"], facts["tokens_per_s"]
+    rows = [
+        ("", "before", "after", ""),
+        ("bytes", f"{size[0]:,}", f"{size[1]:,}", f"{size[1] / size[0]:.0%}"),
+        ("bits a weight", f"{bits[0]:.2f}", f"{bits[1]:.2f}", ""),
+        ("  where rounded", "", f"{facts['bits_per_rounded_weight']:.2f}", ""),
+        ("perplexity", f"{loss[0]:.3f}", f"{loss[1]:.3f}", f"{loss[1] - loss[0]:+.3f}"),
+        ("KL divergence", "", f"{facts['kl_divergence_nats']:.5f}", "nats a token"),
+        ("same likeliest", "", f"{facts['same_likeliest_token']:.1%}", "of tokens"),
+        ("tokens/s", f"{speed[0]:,.1f}", f"{speed[1]:,.1f}", f"{speed[1] / speed[0]:.2f}x"),
+    ]
+    table = [f"{name:<16}{old:>16}{new:>16}  {note}".rstrip() for name, old, new, note in rows]
+    head = f"{facts['target']}: {facts['scheme']}, {facts['method']}"
+    return [head, *table, f"measured on {facts['measured_tokens']:,} tokens: {facts['text']}"]
+
+
+def _speeds(before: "LLM", after: "LLM") -> tuple[float, float]:
+    """Return tokens per second of both at batch 1, the best of interleaved rounds."""
+    best = [0.0, 0.0]
+    prompt = [before.tokenizer.encode("a", bos=True)[0]]
+    for _ in range(_SPEED_ROUNDS):
+        for number, llm in enumerate((before, after)):
+            count = min(_SPEED_TOKENS, llm.model.config.context - 2)
+            began = time.perf_counter()
+            llm.generate(prompt, max_tokens=count, temperature=0.0, ignore_eos=True)
+            best[number] = max(best[number], count / (time.perf_counter() - began))
+    return best[0], best[1]
