@@ -3,9 +3,9 @@
 Each step moves a weight by the same amount in all its singular directions, which trains small
 models in fewer tokens than AdamW (docs/log.md has the numbers). Only for matrices inside the
 blocks; embeddings, head and norms keep AdamW.
-Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the scale of
-the update from Liu et al. 2025, arXiv:2502.16982; the polynomials from Amsel et al. 2025, "The Polar
-Express", arXiv:2505.16932.
+Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the size of
+the update from Liu et al. 2025, arXiv:2502.16982; the polynomials from Amsel et al. 2025,
+"The Polar Express", arXiv:2505.16932.
 """
 
 from collections.abc import Iterable
