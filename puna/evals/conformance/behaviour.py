@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-from puna.evals.conformance.completions import Completion, misfit
+from puna.evals.conformance.completions import DONE, Completion, misfit
 from puna.evals.conformance.forms import error_misfit
 from puna.evals.conformance.outcome import difference
 from puna.evals.conformance.segments import NAMES
@@ -84,16 +84,20 @@ def _require_steady(
         raise Inconclusive("the server answers differently each time at temperature 0")
 
 
+def check_done(session: Session, vector: Vector) -> str | None:
+    """A stream says where it ends."""
+    events = session.client.stream(CHAT, session.body(vector.input["body"])).events
+    if events[-1:] != (DONE,):
+        return f"the stream ends with {(events[-1:] or ('nothing',))[0][:60]!r} and not {DONE}."
+    return None
+
+
 def check_stop(session: Session, vector: Vector) -> str | None:
     """An answer ends before the text that stops it."""
     body = vector.input["body"]
     before = session.complete(vector, body)
     whole = before.choices[0].content
-    # Three characters of the middle: they often lie across two tokens.
-    places = [at for at in range(len(whole) // 2, len(whole) - 2) if whole[at : at + 3].strip()]
-    if not places:
-        raise Inconclusive(f"the model's answer {whole[:40]!r} is too short to stop in")
-    stop = whole[places[0] : places[0] + 3]
+    stop = _piece_of(whole)
     asked = {**body, "stop": ["never \u2603 said", stop] if vector.input.get("many") else stop}
     ask = session.stream if vector.input.get("stream") else session.complete
     choice = ask(vector, asked).choices[0]
@@ -103,6 +107,15 @@ def check_stop(session: Session, vector: Vector) -> str | None:
     if choice.finish_reason != "stop":
         return f"finish_reason is {choice.finish_reason!r} where a stop text ended the answer."
     return None
+
+
+def _piece_of(text: str) -> str:
+    """Return three characters of the middle: they often lie across two tokens."""
+    for at in range(len(text) // 2, len(text) - 2):
+        piece = text[at : at + 3]
+        if piece.isprintable() and piece.strip() and "\N{REPLACEMENT CHARACTER}" not in piece:
+            return piece
+    raise Inconclusive(f"the model's answer {text[:40]!r} has no text to stop at")
 
 
 def check_same_answer(session: Session, vector: Vector) -> str | None:

@@ -35,6 +35,7 @@ CHECKS: Mapping[str, Check] = {
     "grows_evenly": behaviour.check_grows_evenly,
     "text_stays_text": behaviour.check_text_stays_text,
     "stream": behaviour.check_stream,
+    "done": behaviour.check_done,
     "stop": behaviour.check_stop,
     "same_answer": behaviour.check_same_answer,
     "together": behaviour.check_together,

@@ -72,7 +72,7 @@ FOUND = {
         ("requests.tools.required", "tool_calls is expected"),
     ],
     "stream_differs": [("requests.stream.plain", "content of the stream is")],
-    "stream_splits": [("requests.stream.scripts", "\N{REPLACEMENT CHARACTER}")],
+    "stream_splits": [("requests.stream.tools", "\N{REPLACEMENT CHARACTER}")],
     "brace_lost": [("requests.stream.required", "JSON is expected")],
     "always_stop": [("requests.tools.required", "finish_reason is 'stop'")],
     "stop_ignored": [
@@ -81,7 +81,7 @@ FOUND = {
         ("requests.stop.list", "'the end' is expected"),
     ],
     "no_usage": [("requests.stream.usage", "does not hold the usage alone")],
-    "no_done": [("requests.stream.plain", "does not end with [DONE]")],
+    "no_done": [("requests.stream.done", "and not [DONE]")],
     "usage": [("requests.shape.plain", "are not")],
     "errors_as_200": [("requests.error.no-messages", "status 400 or 422 is expected")],
     "breaks": [("requests.tools.bad-arguments", "status 500")],
@@ -136,6 +136,10 @@ def test_the_parser_of_a_server_is_checked_through_the_hook() -> None:
     broken = set(failed(requests_of("brace_lost", groups=["answers"])))
     calling = [vector.id for vector in load("answers") if vector.expect["tool_calls"]]
     assert broken == {name.replace("answers", "streams", 1) for name in calling}
+
+
+def test_a_stream_without_its_end_mark_hides_nothing_else() -> None:
+    assert set(failed(requests_of("no_done"))) == {"requests.stream.done"}
 
 
 def test_a_server_that_never_answers_the_same_is_not_blamed_for_its_streams() -> None:
