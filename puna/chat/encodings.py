@@ -11,7 +11,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from puna.tokenizer.interface import Tokenizer
+from puna.tokenizer.interface import AddsSpace, Tokenizer
 
 MAX_TOKENS = 2**20  # ids remembered for one tokenizer, about 40 MB with their texts
 _ENTRY = 32  # what an entry costs beside its ids, in ids
@@ -81,15 +81,21 @@ def _cost(found: Found) -> int:
 
 
 def _encode_parts(tok: Tokenizer, parts: Parts) -> Found:
-    flags = b"".join(bytes([trained]) * len(text.encode()) for text, trained in parts)
     ids = tok.encode("".join(text for text, _ in parts))
-    lengths = [len(tok.piece(token)) for token in ids]
-    # A SentencePiece tokenizer puts one space before the text, which the flags do not have.
-    start = len(flags) - sum(lengths)
-    mask = []
-    for length in lengths:
-        mask.append(int(any(flags[max(start, 0) : start + length])))
-        start += length
+    flags = b"".join(bytes([trained]) * len(text.encode()) for text, trained in parts)
+    start = 0  # where in the text the token begins; one before it where a space was added
+    if isinstance(tok, AddsSpace) and tok.adds_space:
+        start = len(flags) - sum(len(tok.piece(token)) for token in ids)
+    last, is_last_trained = parts[-1]
+    border = len(flags) - len(last.encode())
+    mask: list[int] = []
+    for token in ids:
+        if start >= border:
+            break  # all that follows is of the last part
+        end = start + len(tok.piece(token))
+        mask.append(int(any(flags[max(start, 0) : end])))
+        start = end
+    mask += [int(is_last_trained)] * (len(ids) - len(mask))
     return tuple(ids), tuple(mask)
 
 

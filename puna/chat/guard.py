@@ -1,8 +1,8 @@
 """What a dialog's authors wrote, marked so that it can be found again in a template's output.
 
 A template mixes its own control tokens and other people's texts into one string. The signs that
-control tokens begin, end or join with are replaced in the texts by words that nobody can guess; a
-control token that is still whole in the output is the template's own.
+control tokens cannot do without are replaced in the texts by words that nobody can guess; a control
+token that is still whole in the output is the template's own.
 """
 
 import secrets

@@ -1,10 +1,10 @@
 """A model's own jinja template as a dialect: its text becomes ids, and contents stay text.
 
 A template mixes its control tokens and what users wrote into one string, in which nothing tells
-them apart. So the dialog is rendered a second time with every sign that a control token can begin,
-end or join with replaced by an unguessable word wherever it stands in a message, a call or a
-schema. A control token that is still whole in that rendering was written by the template; all
-others were not, and stay text.
+them apart. So the dialog is rendered a second time with every sign that control tokens cannot do
+without replaced by an unguessable word wherever it stands in a message, a call or a schema
+(`puna.chat.guard`). A control token that is still whole in that rendering was written by the
+template; all others were not, and stay text.
 """
 
 import itertools
@@ -35,7 +35,7 @@ class Template:
         self._in_system = in_system
         names = list(tok.specials)
         self._controls = _any_of(names)
-        self._signs = sorted({name[0] for name in names} | {name[-1] for name in names} | {"|"})
+        self._signs = _signs(names)
         by_id = {number: name for name, number in tok.specials.items()}
         self._bos, self._eos = by_id[tok.bos_id], by_id.get(tok.eos_id, "")
         self._header = ""  # what the template added last where an answer was wanted
@@ -187,6 +187,16 @@ class _Shown:
             messages=[guard.protect_message(message) for message in self.messages],
             functions=guard.protect(self.functions),
         )
+
+
+def _signs(names: Sequence[str]) -> list[str]:
+    """Return signs without which no text can be a part of a control token.
+
+    Llama 3's all hold a bar: where a template writes every bar of a token, it writes the token.
+    """
+    if names and all("|" in name for name in names):
+        return ["|"]
+    return sorted({name[0] for name in names} | {name[-1] for name in names} | {"|"})
 
 
 def _any_of(names: Sequence[str]) -> re.Pattern[str]:
