@@ -23,10 +23,11 @@ from puna.checkpoint.llama2c import save_llama2c
 from puna.checkpoint.load import load_model, load_tokenizer
 from puna.checkpoint.meta import save_meta
 from puna.checkpoint.open import open_checkpoint
-from puna.checkpoint.stored import Checkpoint
+from puna.checkpoint.stored import Checkpoint, Low
 from puna.errors import FormatError, PunaError, RequestError
 from puna.log import note
 from puna.model.llama import Llama
+from puna.quant.fp8 import Fp8Weight
 from puna.tokenizer.interface import Tokenizer
 
 Format = Literal["hf", "meta", "gguf", "llama2c"]
@@ -206,6 +207,7 @@ def _write(
 ) -> None:
     weights, config = checkpoint.weights(), checkpoint.config
     template, stops = checkpoint.chat_template, checkpoint.stop_ids
+    lows = _kept_fp8(checkpoint) if dtype is None else {}
     torch_dtype = None if dtype is None else _DTYPES.get(dtype)
     match to:
         case "hf":
@@ -217,6 +219,7 @@ def _write(
                 dtype=torch_dtype,
                 chat_template=template,
                 stop_ids=stops,
+                lows=lows,
             )
         case "meta":
             save_meta(
@@ -228,6 +231,7 @@ def _write(
                 dtype=torch_dtype,
                 chat_template=template,
                 stop_ids=stops,
+                lows=lows,
             )
         case "gguf":
             save_gguf(
@@ -244,6 +248,17 @@ def _write(
             save_llama2c(weights, config, target)
             if tok is not None:
                 note("llama2.c keeps the tokenizer in a file of its own; it was not written.")
+
+
+def _kept_fp8(checkpoint: Checkpoint) -> dict[str, Low]:
+    """Return the fp8 matrices, which folders keep as they are; other codes are widened."""
+    kept: dict[str, Low] = {}
+    for name, stored in checkpoint.tensors.items():
+        if stored.low is not None and stored.dtype == "F8_E4M3":
+            low = stored.low()
+            if isinstance(low, Fp8Weight) and low.scales.shape[1] == 1:
+                kept[name.removesuffix(".weight")] = low
+    return kept
 
 
 @contextlib.contextmanager

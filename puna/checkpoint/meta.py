@@ -17,15 +17,17 @@ from torch import Tensor, nn
 
 from puna.checkpoint.facts import Facts, read_object
 from puna.checkpoint.layout import to_interleaved
+from puna.checkpoint.meta_fp8 import cut, read_scales, scale_key, scales_file, with_scales
 from puna.checkpoint.meta_params import config_from_meta, config_to_meta
 from puna.checkpoint.meta_shards import Shard, open_shard
 from puna.checkpoint.names import EMBED, HEAD, TABLE, Place, places, rope_heads
-from puna.checkpoint.stored import Checkpoint, StoredTensor, adopt
+from puna.checkpoint.stored import Checkpoint, Low, StoredTensor, adopt
 from puna.checkpoint.tokenizer_files import find_tokenizer, tokenizer_source
 from puna.checkpoint.weights import checked_weight, refuse_extra_weights
 from puna.errors import ConfigError, FormatError, NotFoundError
 from puna.files import atomic_folder, write_json
 from puna.model.config import ModelConfig
+from puna.quant.fp8 import Fp8Weight
 from puna.tokenizer.interface import Tokenizer
 
 PARAMS, BESIDE = "params.json", "puna.json"
@@ -33,7 +35,7 @@ PARAMS, BESIDE = "params.json", "puna.json"
 _FILE = re.compile(r"consolidated\.(\d+)\.(pth|safetensors)")
 _LAYER = re.compile(r"layers\.\d+\.")
 _SPLITS = {row.meta: row.split for row in TABLE}
-_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "I8": 1, "U8": 1}
 
 
 def open_meta(folder: Path) -> Checkpoint:
@@ -45,7 +47,9 @@ def open_meta(folder: Path) -> Checkpoint:
         ConfigError: the parameters ask for something puna does not compute.
     """
     params = read_object(folder / PARAMS)
-    shards = [open_shard(path) for path in shard_files(folder)]
+    files = shard_files(folder)
+    scales = read_scales(folder, len(files))
+    shards = [open_shard(path, is_fp8=bool(scales)) for path in files]
     beside = _beside(folder)
     _same_names(shards, folder)
     width = Facts(params, where=str(folder / PARAMS)).integer("dim")
@@ -67,6 +71,7 @@ def open_meta(folder: Path) -> Checkpoint:
         context=beside["context"],
     )
     joined = {name: _single_kv_heads(name, stored, config) for name, stored in joined.items()}
+    joined = {n: with_scales(n, stored, scales, folder) for n, stored in joined.items()}
     sources = {
         "config": PARAMS,
         "context": BESIDE if beside["context"] else "the generation (params.json does not say)",
@@ -116,9 +121,12 @@ def save_meta(
     dtype: torch.dtype | None = None,
     chat_template: str | None = None,
     stop_ids: Sequence[int] = (),
+    lows: Mapping[str, Low] | None = None,
 ) -> None:
     """Write a folder as Meta publishes it: plain tensors by `torch.save`, cut for `shards` devices.
 
+    Args:
+        lows: feed-forward matrices in fp8, by the names of their modules.
     Raises:
         ConfigError: the model does not divide into that many shards, or the format cannot say its
             head width or RoPE scaling.
@@ -130,7 +138,16 @@ def save_meta(
     _check_division(config, shards, split, folder)
     with atomic_folder(folder) as target:
         for rank in range(shards):
-            _write_shard(state, config, target, rank=rank, shards=shards, split=split, dtype=dtype)
+            _write_shard(
+                state,
+                config,
+                target,
+                rank=rank,
+                shards=shards,
+                split=split,
+                dtype=dtype,
+                lows=_only_fp8(lows or {}, folder),
+            )
         write_json(target / PARAMS, params)
         beside = {
             "context": config.context,
@@ -299,10 +316,16 @@ def _write_shard(
     shards: int,
     split: int,
     dtype: torch.dtype | None,
+    lows: Mapping[str, Fp8Weight],
 ) -> None:
     """Cut this rank's part of every tensor and write them as one archive."""
-    parts = {}
+    parts, scales = {}, {}
     for place in places(config, "meta"):
+        key = scale_key(place.name, rank)
+        low = lows.get(place.puna.removesuffix(".weight"))
+        if key is not None and low is not None:
+            parts[place.name], scales[key] = cut(low, place.name, rank, shards)
+            continue
         weight = _meta_layout(checked_weight(state, place, dtype), place, config, shards)
         dim = split if place.row is EMBED else place.row.split
         part = weight if dim is None or shards == 1 else weight.chunk(shards, dim)[rank]
@@ -312,6 +335,22 @@ def _write_shard(
     path = folder / f"consolidated.{rank:02d}.pth"
     with path.open("wb") as file:
         torch.save(parts, file)
+    if scales:
+        with scales_file(folder, rank).open("wb") as file:
+            torch.save(scales, file)
+
+
+def _only_fp8(lows: Mapping[str, Low], folder: Path) -> dict[str, Fp8Weight]:
+    """Refuse what Meta's form has no place for: only feed-forward matrices are fp8 there."""
+    kept: dict[str, Fp8Weight] = {}
+    for name, low in lows.items():
+        if not isinstance(low, Fp8Weight) or ".mlp." not in name or low.input_scale is not None:
+            raise ConfigError(
+                f"{folder}: '{name}' is quantized in a way that Meta's folders cannot say; fp8 "
+                "feed-forward matrices with dynamic inputs are expected. Write another format."
+            )
+        kept[name] = low
+    return kept
 
 
 def _meta_layout(weight: Tensor, place: Place, config: ModelConfig, shards: int) -> Tensor:

@@ -7,7 +7,9 @@ and nothing else, and mapped into memory; a file that asks for more is refused, 
 import pickle
 import struct
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -22,6 +24,9 @@ _FLOATS = {
     torch.float16: "F16",
     torch.bfloat16: "BF16",
 }
+
+# Tensors of one byte, which mean something only beside scales (puna.checkpoint.meta_fp8).
+_ONE_BYTE = {torch.float8_e4m3fn: "F8_E4M3", torch.int8: "I8", torch.uint8: "U8"}
 
 # What damaged bytes make the unpickler and the archive reader raise.
 _DAMAGE = (
@@ -50,16 +55,24 @@ class Shard(Protocol):
         """Return one tensor, mapped."""
 
 
-def open_shard(path: Path) -> Shard:
-    """Open one `consolidated.NN.pth` or `.safetensors`."""
-    return PickledShard(path) if path.suffix == ".pth" else SafetensorsShard(path)
+def open_shard(path: Path, *, is_fp8: bool = False) -> Shard:
+    """Open one `consolidated.NN.pth` or `.safetensors`.
+
+    Args:
+        is_fp8: scales lie beside the shards, so tensors of one byte may occur.
+    """
+    kind = PickledShard if path.suffix == ".pth" else SafetensorsShard
+    return kind(path, is_fp8=is_fp8)
 
 
 class SafetensorsShard:
     """A shard in safetensors."""
 
-    def __init__(self, path: Path) -> None:
-        self._tensors = read_shard(path)
+    def __init__(self, path: Path, *, is_fp8: bool = False) -> None:
+        dtypes = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+        self._tensors = read_shard(
+            path, dtypes | dict.fromkeys(_ONE_BYTE.values(), 1) if is_fp8 else dtypes
+        )
         self.shapes = {name: stored.shape for name, stored in self._tensors.items()}
         self.dtypes = {name: stored.dtype for name, stored in self._tensors.items()}
 
@@ -74,11 +87,12 @@ class PickledShard:
     The file is mapped anew for each layer: tensors that were copied elsewhere then leave memory.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_fp8: bool = False) -> None:
         self._path = path
-        tensors = load_pickle(path)
+        self._dtypes = _FLOATS | _ONE_BYTE if is_fp8 else _FLOATS
+        tensors = load_pickle(path, self._dtypes)
         self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        self.dtypes = {name: _FLOATS[tensor.dtype] for name, tensor in tensors.items()}
+        self.dtypes = {name: self._dtypes[tensor.dtype] for name, tensor in tensors.items()}
         self._group = ""
         self._tensors: dict[str, Tensor] = {}
 
@@ -87,15 +101,20 @@ class PickledShard:
         group = ".".join(name.split(".")[:2])
         if group != self._group:
             self._tensors = {}  # the old mapping goes before the new one comes
-            loaded = load_pickle(self._path)
+            loaded = load_pickle(self._path, self._dtypes)
             self._tensors = {n: t for n, t in loaded.items() if n.startswith(f"{group}.")}
             self._tensors |= {name: loaded[name]}
             self._group = group
         return self._tensors[name]
 
 
-def load_pickle(path: Path) -> dict[str, Tensor]:
+def load_pickle(
+    path: Path, dtypes: Mapping[torch.dtype, str] = MappingProxyType(_FLOATS)
+) -> dict[str, Tensor]:
     """Map a `.pth` file of plain tensors.
+
+    Args:
+        dtypes: that may occur.
 
     Raises:
         FormatError: it is damaged, holds anything but tensors, or would run code.
@@ -122,10 +141,10 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
     for name, tensor in loaded.items():
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise FormatError(f"{path}: '{name}' is no plain tensor; only plain tensors are read.")
-        if tensor.dtype not in _FLOATS:
+        if tensor.dtype not in dtypes:
             raise FormatError(
                 f"{path}: the tensor '{name}' is stored as {tensor.dtype}; "
-                f"{', '.join(_FLOATS.values())} are read. Choose an unquantized checkpoint."
+                f"{', '.join(dtypes.values())} are read. Choose an unquantized checkpoint."
             )
     return loaded
 

@@ -30,7 +30,7 @@ class Fp8Weight:
     """A matrix in e4m3 with a scale for each row, and how its inputs are brought to e4m3."""
 
     codes: Float[Tensor, "out in"]  # float8_e4m3fn
-    scales: Float[Tensor, "out 1"]  # float32; the weight is code * scale
+    scales: Float[Tensor, "out parts"]  # float32, of a row or of equal parts of it; code * scale
     bound: float | None = ACTIVATION_BOUND  # of dynamic input scales
     input_scale: float | None = None  # one for all inputs; None: each row its own, as it comes
 
@@ -42,11 +42,12 @@ class Fp8Weight:
     @property
     def bits_per_weight(self) -> float:
         """Bits that a weight takes, with its share of the row's scale."""
-        return 8 + 32 / self.codes.shape[1]
+        return 8 + 32 * self.scales.numel() / self.codes.numel()
 
     def weight(self) -> Float[Tensor, "out in"]:
         """Return the matrix that the codes stand for, in float32."""
-        return self.codes.float() * self.scales
+        columns = self.codes.shape[1] // self.scales.shape[1]
+        return self.codes.float() * self.scales.repeat_interleave(columns, dim=1)
 
 
 def quantize_rows(
@@ -128,13 +129,25 @@ class Fp8Linear(nn.Module):
     def forward(self, x: Float[Tensor, "*N in"]) -> Float[Tensor, "*N out"]:
         """Return x w^T, rounded to bfloat16, in the dtype of x."""
         rows = x.reshape(-1, self.in_features)
+        parts = self.scales.shape[1]
+        if parts == 1:
+            out = self._product(rows, self.codes, self.scales)
+        else:  # of a matrix that was cut by columns: each part by itself, as its device would
+            cut = zip(rows.chunk(parts, 1), self.codes.chunk(parts, 1), strict=True)
+            sums = [
+                self._product(x, codes.contiguous(), self.scales[:, part : part + 1])
+                for part, (x, codes) in enumerate(cut)
+            ]
+            out = torch.stack(sums).sum(0, dtype=torch.float32).bfloat16()
+        return out.view(*x.shape[:-1], self.out_features).to(x.dtype)
+
+    def _product(self, rows: Tensor, weight: Tensor, weight_scales: Tensor) -> Tensor:
         if self.input_scale is None:
             codes, scales = quantize_rows(rows, self.bound)
         else:
             codes = quantize_static(rows, self.input_scale)
             scales = rows.new_full((rows.shape[0], 1), self.input_scale, dtype=torch.float32)
-        out = fp8_product(codes, scales, self.codes, self.scales)
-        return out.view(*x.shape[:-1], self.out_features).to(x.dtype)
+        return fp8_product(codes, scales, weight, weight_scales)
 
     def stored(self) -> Fp8Weight:
         """Return the weight as it goes into a file."""
