@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from puna.checkpoint.names import Place
@@ -20,6 +19,7 @@ from puna.checkpoint.stored import Low, StoredTensor
 from puna.errors import FormatError
 from puna.quant.codes import Codes, Format
 from puna.quant.fp8 import Fp8Weight
+from puna.quant.words import Words, pack_words, unpack_words
 
 # What stands beside a weight, and whether it may.
 _PARTS = ("packed", "scale", "zero_point", "shape", "g_idx")
@@ -32,8 +32,12 @@ def packed_parts(low: Low) -> dict[str, Tensor]:
         if low.input_scale is not None:
             parts["input_scale"] = torch.tensor([low.input_scale])
         return {name: part.cpu().contiguous() for name, part in parts.items()}
+    if isinstance(low, Codes):
+        words = pack_words(_unsigned(low.codes, low.format), low.format)
+    else:
+        words = low.words
     parts = {
-        "weight_packed": pack_words(_unsigned(low.codes, low.format), low.format),
+        "weight_packed": words,
         "weight_scale": low.scales.bfloat16(),
         "weight_shape": torch.tensor(low.shape),
     }
@@ -43,22 +47,6 @@ def packed_parts(low: Low) -> dict[str, Tensor]:
         words = pack_words(zeros.to(torch.uint8).T.contiguous(), low.format)
         parts["weight_zero_point"] = words.T.contiguous()
     return parts
-
-
-def pack_words(codes: Tensor, form: Format) -> Tensor:
-    """Pack unsigned codes [rows, columns] into int32 words, the first column in the lowest bits."""
-    if form == "int4":
-        codes = F.pad(codes, (0, -codes.shape[1] % 8))
-        codes = codes[:, 0::2] | (codes[:, 1::2] << 4)
-    return F.pad(codes, (0, -codes.shape[1] % 4)).contiguous().view(torch.int32)
-
-
-def unpack_words(words: Tensor, form: Format, columns: int) -> Tensor:
-    """Return the unsigned codes [rows, columns] of packed words."""
-    octets = words.contiguous().view(torch.uint8)
-    if form == "int4":
-        octets = torch.stack((octets & 15, octets >> 4), dim=-1).flatten(1)
-    return octets[:, :columns].contiguous()
 
 
 def join(
@@ -132,19 +120,19 @@ def _codes(
     form: Format,
     quantization: Quantization,
     spot: str,
-) -> Codes:
-    """Read one matrix of whole numbers."""
+) -> Codes | Words:
+    """Read one matrix of whole numbers; packed ones stay mapped words."""
     if "shape" in parts and parts["shape"].read(None).tolist() != list(shape):
         raise FormatError(f"{spot}: weight_shape is not {list(shape)}. The file is damaged.")
     scales = _scales(parts["scale"], shape[0], spot)
     group = quantization.group_of(shape[1], scales.shape[1], where=spot)
-    if "packed" in parts:
-        codes = _signed(unpack_words(parts["packed"].read(None), form, shape[1]), form)
-    else:
-        codes = parts["weight"].read(None)
     zeros = None
     if "zero_point" in parts:
         zeros = _zeros(parts["zero_point"], tuple(scales.shape), form, spot)
+    if "packed" in parts:
+        words = parts["packed"].read(None)
+        return Words(format=form, words=words, shape=shape, scales=scales, zeros=zeros, group=group)
+    codes = parts["weight"].read(None)
     return Codes(format=form, codes=codes, scales=scales, zeros=zeros, group=group)
 
 
@@ -202,8 +190,3 @@ def _scales(part: StoredTensor, rows: int, spot: str) -> Tensor:
 
 def _unsigned(codes: Tensor, form: Format) -> Tensor:
     return codes if form == "int4" else (codes.to(torch.int16) + 128).to(torch.uint8)
-
-
-def _signed(codes: Tensor, form: Format) -> Tensor:
-    """Return codes as puna.quant has them: int4 stays 0 .. 15, int8 gets its sign."""
-    return codes if form == "int4" else (codes ^ 128).view(torch.int8)

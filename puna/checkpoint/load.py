@@ -21,6 +21,7 @@ from puna.model.llama import Llama
 from puna.quant.codes import Codes
 from puna.quant.linear import QuantLinear, RowEmbedding
 from puna.quant.recipe import as_layer
+from puna.quant.words import Words
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.load import load_tokenizer_file
 
@@ -75,7 +76,7 @@ def _place_low(
     read = checkpoint.tensors[f"{name}.weight"].low
     assert read is not None
     low: Low | Tensor = read()
-    if isinstance(low, Codes) and not _has_kernel(low):
+    if isinstance(low, Codes | Words) and not _has_kernel(low):
         low = low.weight().to(dtype)
     layer = as_layer(low, device)
     if name != "embed" or not isinstance(layer, QuantLinear):
@@ -91,13 +92,16 @@ def _place_low(
         model.head = layer
 
 
-def _has_kernel(codes: Codes) -> bool:
+def _has_kernel(codes: Codes | Words) -> bool:
     """Say whether puna.ops.lowbit can hold these codes; files of other tools may go further.
 
     It knows no code of -128, groups of whole words, and zeros within float16.
     """
-    if codes.format == "int8" and int(codes.codes.min()) < -127:
-        return False
+    if codes.format == "int8":
+        smallest = codes.codes if isinstance(codes, Codes) else codes.words.view(torch.uint8)
+        lowest = -128 if isinstance(codes, Codes) else 0
+        if bool((smallest[:, : codes.shape[1]] == lowest).any()):
+            return False
     if codes.zeros is not None and float(codes.zeros.abs().max()) > 2**15:
         return False
     return codes.group % 8 == 0 or codes.group >= codes.shape[1]

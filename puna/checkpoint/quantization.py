@@ -14,7 +14,6 @@ from puna.checkpoint.facts import Facts
 from puna.checkpoint.names import HEAD, TABLE
 from puna.checkpoint.stored import Low
 from puna.errors import ConfigError, FormatError
-from puna.quant.codes import Codes
 from puna.quant.fp8 import Fp8Weight
 
 Layout = Literal["compressed-tensors", "fbgemm_fp8"]
@@ -190,8 +189,8 @@ def _bound(low: Low) -> float | None:
 
 def _scheme(low: Low) -> dict[str, Any]:
     """Spell how one matrix is stored."""
-    if isinstance(low, Codes):
-        columns = low.codes.shape[1]
+    if not isinstance(low, Fp8Weight):
+        columns = low.shape[1]
         by_row = low.group >= columns
         weights: dict[str, Any] = {
             "num_bits": 4 if low.format == "int4" else 8,

@@ -20,9 +20,10 @@ from puna.errors import FormatError, NotFoundError
 from puna.model.config import ModelConfig
 from puna.quant.codes import Codes
 from puna.quant.fp8 import Fp8Weight
+from puna.quant.words import Words
 from puna.tokenizer.interface import Tokenizer
 
-Low = Codes | Fp8Weight  # a matrix in few bits
+Low = Codes | Words | Fp8Weight  # a matrix in few bits
 Kind = Literal["huggingface", "meta", "gguf", "llama2c", "run"]
 
 _EXPERTS = re.compile(r"experts|block_sparse_moe|_exps\b|ffn_gate_inp")
@@ -145,6 +146,8 @@ def _half_split(stored: StoredTensor, heads: int, name: str) -> StoredTensor:
         given = stored.low()
         if isinstance(given, Fp8Weight):
             return replace(given, codes=turn(given.codes), scales=turn(given.scales))
+        if isinstance(given, Words):
+            given = given.codes()
         zeros = None if given.zeros is None else turn(given.zeros)
         return replace(given, codes=turn(given.codes), scales=turn(given.scales), zeros=zeros)
 

@@ -12,17 +12,20 @@ from torch import Tensor, nn
 
 from puna.ops import lowbit
 from puna.quant.codes import Codes
+from puna.quant.words import Words
 
 
 class QuantLinear(nn.Module):
     """A linear layer whose weight is packed codes."""
 
-    def __init__(self, codes: Codes, *, device: torch.device | str = "cpu") -> None:
+    def __init__(self, codes: Codes | Words, *, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.out_features, self.in_features = codes.shape
-        packed = lowbit.pack(
-            codes.format, codes.codes, codes.scales, codes.zeros, group=codes.group
-        )
+        shared = codes.scales, codes.zeros, codes.group
+        if isinstance(codes, Words):
+            packed = lowbit.pack_words(codes.format, codes.words, codes.shape[1], *shared)
+        else:
+            packed = lowbit.pack(codes.format, codes.codes, *shared)
         self.packed = packed if torch.device(device).type == "cpu" else moved(packed, device)
 
     def forward(self, x: Float[Tensor, "*N in"]) -> Float[Tensor, "*N out"]:

@@ -26,9 +26,10 @@ from puna.quant.fp8 import (
     quantize_fp8,
 )
 from puna.quant.linear import QuantLinear
+from puna.quant.words import Words
 
 Name = Literal["int8", "int4", "fp8"]
-Low = Codes | Fp8Weight
+Low = Codes | Words | Fp8Weight
 Made = tuple[str, Low | Tensor]  # a module's name, and its weight or a norm's new one
 
 FEED_FORWARD = ("mlp.gate", "mlp.up", "mlp.down")
@@ -133,7 +134,7 @@ def place(model: Llama, name: str, made: Low | Tensor) -> None:
 
 def as_layer(weight: Low | Tensor, device: torch.device | str = "cpu") -> nn.Module:
     """Return the module that multiplies by a weight."""
-    if isinstance(weight, Codes):
+    if isinstance(weight, Codes | Words):
         return QuantLinear(weight, device=device)
     if isinstance(weight, Fp8Weight):
         return Fp8Linear(weight).to(device)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from puna.checkpoint.compressed import pack_words, packed_parts, unpack_words
+from puna.checkpoint.compressed import packed_parts
 from puna.checkpoint.convert import convert
 from puna.checkpoint.huggingface import save_huggingface
 from puna.checkpoint.load import load_model
@@ -18,6 +18,7 @@ from puna.quant.codes import Codes, Format, Scheme, quantize_weight
 from puna.quant.fp8 import Fp8Linear, quantize_fp8
 from puna.quant.linear import QuantLinear
 from puna.quant.recipe import Recipe, quantize_model
+from puna.quant.words import pack_words, unpack_words
 from tests.quant.models import rows, tiny_model
 
 RECIPES = [

@@ -5,6 +5,7 @@ from puna.errors import ConfigError, FormatError
 from puna.ops import lowbit
 from puna.quant.codes import RANGES, Codes, Scheme, quantize_weight, spread
 from puna.quant.linear import QuantLinear
+from puna.quant.words import pack_words
 
 SCHEMES = [
     Scheme(bits=bits, group=group, symmetric=symmetric)
@@ -101,3 +102,22 @@ def test_a_low_bit_layer_multiplies_by_what_its_codes_stand_for(
     exact = x @ codes.weight().T
     assert float((layer(x) - exact).norm() / exact.norm()) < 0.01
     assert layer(x.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("shape", [(24, 96), (33, 172), (7, 5)])
+def test_words_of_a_file_make_the_same_panels_as_single_codes(
+    scheme: Scheme, shape: tuple[int, int]
+) -> None:
+    given = quantize_weight(drawn(*shape), scheme)
+    octets = given.codes
+    if given.format == "int8":
+        octets = (given.codes.to(torch.int16) + 128).to(torch.uint8)
+    words = pack_words(octets, given.format)
+    expected = lowbit.pack(given.format, given.codes, given.scales, given.zeros, given.group)
+    found = lowbit.pack_words(given.format, words, shape[1], given.scales, given.zeros, given.group)
+    assert torch.equal(found.dequantize(), expected.dequantize())
+    assert found.codes.shape == expected.codes.shape
+    assert (found.group, found.scale_unit) == (expected.group, expected.scale_unit)
+    x = torch.randn(3, shape[1], generator=torch.Generator().manual_seed(1))
+    assert torch.equal(lowbit.linear(x, found), lowbit.linear(x, expected))
