@@ -30,7 +30,8 @@ _FAILURES = (
     LookupError,
     AttributeError,
     ArithmeticError,
-    RecursionError,
+    RuntimeError,
+    MemoryError,
 )
 
 
