@@ -190,20 +190,11 @@ void attend_chunk(const Pages& pages, const Queries& queries, int64_t chunk, flo
   const Keys keys = read_chunk(pages, queries, false, chunk, count, key_copy);
   const Keys held = read_chunk(pages, queries, true, chunk, count, value_copy);
   std::memset(scores, 0, static_cast<size_t>(queries.count) * kChunk * 4);
-  using M = RowMajor<Format::f32>;
-  const uint8_t* k = reinterpret_cast<const uint8_t*>(keys.at);
-  for (int64_t r = 0; r < queries.count; r += kDotRows) {
-    const int64_t some = queries.count - r < kDotRows ? queries.count - r : kDotRows;
-    const uint8_t* from = reinterpret_cast<const uint8_t*>(q + r * stride);
-    float* to = scores + r * kChunk;
-    int64_t j = 0;
-    for (; j + kDotOuts <= count; j += kDotOuts)
-      dot_rows<M, kDotOuts>(some, k + j * keys.stride * 4, keys.stride * 4, from, stride * 4,
-                            stride / 16, 0, to + j, kChunk);
-    for (; j < count; ++j)
-      dot_rows<M, 1>(some, k + j * keys.stride * 4, keys.stride * 4, from, stride * 4, stride / 16,
-                     0, to + j, kChunk);
-  }
+  for (int64_t j = 0; j < count; j += kLanes)
+    dot_many<RowMajor<Format::f32>>(
+        reinterpret_cast<const uint8_t*>(keys.at + j * keys.stride), keys.stride * 4,
+        count - j < kLanes ? count - j : kLanes, reinterpret_cast<const uint8_t*>(q), stride * 4,
+        queries.count, stride / 16, 0, scores + j, kChunk);
   for (int r = 0; r < queries.count; ++r) {
     const int64_t seen = queries.visible[r] - chunk * kChunk;
     if (seen > 0) {

@@ -29,7 +29,7 @@ struct Tile {
       const int64_t end = start + c.segment < w.words() * 4 ? start + c.segment : w.words() * 4;
       I acc[R][P];
       for (int r = 0; r < R; ++r) {
-        const int32_t total = sums(x, r)[s];
+        const int32_t total = totals(x, r)[s];
         for (int p = 0; p < P; ++p) acc[r][p] = splat_i(-middle * total);
       }
       multiply<R, P>(codes + (start - origin) * (kNibbles ? 8 : 16), panel_stride, x, start, end,
@@ -41,7 +41,7 @@ struct Tile {
         for (int r = 0; r < R; ++r) {
           F value = to_float(acc[r][p]);
           if (w.zeros)
-            value = fnma(load_f16(w.zeros + at), splat(static_cast<float>(sums(x, r)[s])), value);
+            value = fnma(load_f16(w.zeros + at), splat(static_cast<float>(totals(x, r)[s])), value);
           const float input = scales(x, r)[s / per_group];
           if (is_rowwise) {
             y[r][p] = fma(value, splat(input), y[r][p]);
@@ -60,7 +60,6 @@ struct Tile {
   inline void multiply(const uint8_t* at, int64_t panel_stride, const uint8_t* x, int64_t start,
                        int64_t end, I (&acc)[R][P]) const {
     if constexpr (kNibbles) {
-#pragma GCC unroll 2
       for (int64_t i = start; i < end; i += 8, at += 64) {
         typename Dot::W low[P], high[P];
         for (int p = 0; p < P; ++p) {
@@ -73,12 +72,15 @@ struct Tile {
             acc[r][p] = Dot::dot2(acc[r][p], low[p], high[p], word(x, r, i), word(x, r, i + 4));
       }
     } else {
-#pragma GCC unroll 2
-      for (int64_t i = start; i < end; i += 4, at += 64) {
-        typename Dot::W v[P];
-        for (int p = 0; p < P; ++p) v[p] = Dot::weights(load_bytes(at + p * panel_stride));
+      for (int64_t i = start; i < end; i += 8, at += 128) {
+        typename Dot::W first[P], second[P];
+        for (int p = 0; p < P; ++p) {
+          first[p] = Dot::weights(load_bytes(at + p * panel_stride));
+          second[p] = Dot::weights(load_bytes(at + p * panel_stride + 64));
+        }
         for (int r = 0; r < R; ++r)
-          for (int p = 0; p < P; ++p) acc[r][p] = Dot::dot(acc[r][p], v[p], word(x, r, i));
+          for (int p = 0; p < P; ++p)
+            acc[r][p] = Dot::dot2(acc[r][p], first[p], second[p], word(x, r, i), word(x, r, i + 4));
       }
     }
   }
@@ -91,7 +93,7 @@ struct Tile {
   inline const float* scales(const uint8_t* x, int r) const {
     return reinterpret_cast<const float*>(x + r * c.stride + c.scales_at);
   }
-  inline const int32_t* sums(const uint8_t* x, int r) const {
+  inline const int32_t* totals(const uint8_t* x, int r) const {
     return reinterpret_cast<const int32_t*>(x + r * c.stride + c.sums_at);
   }
 };
@@ -123,13 +125,6 @@ inline void few_rows(const Matrix& w, const Coding& c, const uint8_t* x, int64_t
   }
 }
 
-// Calls body(R) with the number of rows as a constant: 1 .. kPanelRows.
-template <int R, class Body>
-inline void with_rows(int64_t rows, Body body) {
-  if (rows == R) return body(std::integral_constant<int, R>{});
-  if constexpr (R > 1) with_rows<R - 1>(rows, body);
-}
-
 template <class Dot, bool kNibbles>
 void few_rows_product(const Matrix& w, const Coding& c, const uint8_t* x, int64_t rows,
                       int64_t first, int64_t last, const Output& y) {
@@ -143,7 +138,7 @@ void few_rows_product(const Matrix& w, const Coding& c, const uint8_t* x, int64_
   });
 }
 
-constexpr int64_t kSpan = 2048;  // inputs, about: their weights of a tile stay in the second cache
+constexpr int64_t kSpan = 1024;  // inputs, about: their weights of a tile stay near the first cache
 
 // Many rows: a span of two panels is unpacked once, then meets every row.
 template <class Dot, int P>

@@ -49,6 +49,18 @@ inline float sum(F x) {
   q = _mm_add_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
 }
+// Lane i: the sum of x[i]. Pairs of half registers, then a transposition that adds as it goes.
+inline __m256 sums_of_eight(const F* x) {
+  __m256 v[4];
+  for (int j = 0; j < 4; ++j) {
+    const __m256 p = _mm256_add_ps(x[j].a, x[j].b), q = _mm256_add_ps(x[j + 4].a, x[j + 4].b);
+    v[j] = _mm256_add_ps(_mm256_permute2f128_ps(p, q, 0x20), _mm256_permute2f128_ps(p, q, 0x31));
+  }
+  const __m256 a = _mm256_add_ps(_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpackhi_ps(v[0], v[1]));
+  const __m256 b = _mm256_add_ps(_mm256_unpacklo_ps(v[2], v[3]), _mm256_unpackhi_ps(v[2], v[3]));
+  return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
+}
+inline F sums(const F* x) { return {sums_of_eight(x), sums_of_eight(x + 8)}; }
 inline float largest(F x) {
   __m256 s = _mm256_max_ps(x.a, x.b);
   __m128 q = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
@@ -167,6 +179,9 @@ struct Wide {
     const __m256i b = _mm256_maddubs_epi16(size, _mm256_sign_epi8(w.b, x));
     return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(a, ones)),
             _mm256_add_epi32(acc.b, _mm256_madd_epi16(b, ones))};
+  }
+  static I dot2(I acc, W w0, W w1, uint32_t word0, uint32_t word1) {
+    return dot(dot(acc, w0, word0), w1, word1);
   }
   static constexpr int offset = 128;
 };

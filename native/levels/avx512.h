@@ -49,6 +49,22 @@ inline float sum(F x) {  // the same tree as AVX2's
   q = _mm_add_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
 }
+// Lane i: the sum of x[i], by a transposition of blocks, then of lanes, that adds as it goes.
+inline F sums(const F* x) {
+  __m512 v[4];
+  for (int j = 0; j < 4; ++j) {
+    __m512 half[2];
+    for (int k = 0; k < 2; ++k) {
+      const __m512 p = x[j + 8 * k].v, q = x[j + 8 * k + 4].v;
+      half[k] = _mm512_add_ps(_mm512_shuffle_f32x4(p, q, 0x44), _mm512_shuffle_f32x4(p, q, 0xee));
+    }
+    v[j] = _mm512_add_ps(_mm512_shuffle_f32x4(half[0], half[1], 0x88),
+                         _mm512_shuffle_f32x4(half[0], half[1], 0xdd));
+  }
+  const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+  const __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+  return {_mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee))};
+}
 inline float largest(F x) {
   __m256 s = _mm256_max_ps(_mm512_castps512_ps256(x.v), upper(x.v));
   __m128 q = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));

@@ -79,6 +79,9 @@ inline float sum(const F& x) {
     for (int i = 0; i < half; ++i) s[i] = s[i] + s[i + half];
   return s[0];
 }
+inline F sums(const F* x) {  // lane i: the sum of x[i]
+  return lanes([&](int i) { return sum(x[i]); });
+}
 inline float largest(const F& x) {
   float top = x.v[0];
   for (int i = 1; i < 16; ++i) top = x.v[i] > top ? x.v[i] : top;

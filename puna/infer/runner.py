@@ -86,7 +86,7 @@ class Runner:
     def __init__(self, model: Llama, matrices: dict[str, Packed], level: str) -> None:
         self.config = model.config
         self.level = level
-        self._matrices = matrices
+        self.matrices = matrices
         self._norms = {
             name: weight.detach().float().contiguous()
             for name, weight in model.named_parameters()
@@ -112,7 +112,7 @@ class Runner:
 
     def _make_decoder(self, freqs: Tensor) -> Any:
         c = self.config
-        fields = {name: matrix.fields() for name, matrix in self._matrices.items()}
+        fields = {name: matrix.fields() for name, matrix in self.matrices.items()}
         layers = []
         for i in range(c.layers):
             block = f"blocks.{i}"

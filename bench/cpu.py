@@ -1,0 +1,174 @@
+"""Decoding and reading prompts on the CPU beside llama.cpp, on random weights, in one run.
+
+The two sides alternate within each round, because a machine's memory bandwidth changes within
+seconds; a row of the table is the median of the ratios of the rounds, beside the read bandwidth
+measured in the same rounds. Weights are random, and a file of the same format and shape is written
+for the peer. Run: python bench/cpu.py [--quick] [--only 135M] [--formats int4,int8]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from llamacpp import LlamaCpp, version, write_gguf
+
+from puna.device import machine, measure_read_bandwidth
+from puna.infer.runner import PAGE_TOKENS, PagedCache, Part, Runner
+from puna.model.config import ModelConfig
+from puna.model.llama import Llama
+from puna.ops import native
+from puna.ops.lowbit import Format
+from puna.quant.codes import Scheme, quantize_weight
+from puna.quant.linear import QuantLinear, RowEmbedding
+
+SHAPES = {
+    "135M": ModelConfig(
+        width=576, layers=30, heads=9, kv_heads=3, mlp_width=1536, vocab=49_152, tied=True
+    ),
+    "1B": ModelConfig(
+        width=2048, layers=16, heads=32, kv_heads=8, mlp_width=8192, vocab=128_256, tied=True
+    ),
+}
+PEER_FORMATS: dict[Format, str] = {"f32": "F32", "bf16": "BF16", "int8": "Q8_0", "int4": "Q4_0"}
+PROMPT, BATCH = 512, 8
+TOKEN = 5  # decoded again and again: the weights read do not depend on it
+
+
+def random_model(config: ModelConfig, format: Format) -> Llama:
+    """Build a model whose matrices repeat a few random rows: memory and time do not notice."""
+    with torch.device("meta"):
+        model = Llama(config)
+    model.freqs = Llama(config_of_one_layer(config)).freqs
+    generator = torch.Generator().manual_seed(0)
+    for parent in list(model.modules()):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+                out, inner = module.weight.shape
+                seed = torch.randn(min(out, 64), inner, generator=generator) * 0.02
+                weight = seed.repeat(-(-out // len(seed)), 1)[:out]
+                setattr(parent, name, in_format(module, weight, format))
+            elif hasattr(module, "eps"):
+                module.weight = torch.nn.Parameter(torch.ones(config.width))
+    return model.eval().requires_grad_(False)
+
+
+def config_of_one_layer(config: ModelConfig) -> ModelConfig:
+    """Return a small model's shape with the same positions."""
+    return ModelConfig(
+        width=8, layers=1, heads=1, kv_heads=1, mlp_width=8, vocab=8,
+        head_width=config.head_width, rope_theta=config.rope_theta,
+    )  # fmt: skip
+
+
+def in_format(module: torch.nn.Module, weight: torch.Tensor, format: Format) -> torch.nn.Module:
+    """Return the layer with this weight in this format."""
+    if format in ("f32", "bf16"):
+        dtype = torch.float32 if format == "f32" else torch.bfloat16
+        module.weight = torch.nn.Parameter(weight.to(dtype).contiguous(), requires_grad=False)
+        return module
+    codes = quantize_weight(weight, Scheme(bits=4 if format == "int4" else 8))
+    layer = QuantLinear(codes)
+    if isinstance(module, torch.nn.Embedding):
+        return RowEmbedding(layer.packed, torch.empty(0))
+    return layer
+
+
+class Puna:
+    """Our side: the native runner over a paged cache."""
+
+    def __init__(self, config: ModelConfig, format: Format) -> None:
+        self.model = random_model(config, format)
+        runner = Runner.of(self.model)
+        assert runner is not None, "puna was installed without its kernels"
+        self.runner = runner
+        self.pages = PROMPT // PAGE_TOKENS
+        dtype = torch.float32 if format == "f32" else torch.bfloat16
+        self.cache = PagedCache(config, self.pages * BATCH, dtype=dtype)
+        self.weight_bytes = sum(matrix.nbytes for matrix in runner.matrices.values())
+
+    def read(self, rows: int, tokens: int, held: int) -> None:
+        """Read the next tokens of some rows."""
+        parts = [
+            Part(
+                ids=[TOKEN] * tokens,
+                held=held,
+                pages=range(row * self.pages, (row + 1) * self.pages),
+            )
+            for row in range(rows)
+        ]
+        self.runner.step(parts, self.cache)
+
+
+def speed(read: Callable[[int, int, int], None], rows: int, steps: int) -> float:
+    """Return tokens per second of decoding, or of the prompt where `steps` is 0."""
+    began = time.perf_counter()
+    if not steps:
+        read(1, PROMPT, 0)
+        return PROMPT / (time.perf_counter() - began)
+    for held in range(steps):
+        read(rows, 1, held)
+    return rows * steps / (time.perf_counter() - began)
+
+
+def compare(name: str, format: Format, rounds: int) -> None:
+    """Print the rows of one shape and format."""
+    config = SHAPES[name]
+    ours = Puna(config, format)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.gguf"
+        write_gguf(path, config, PEER_FORMATS[format])
+        theirs = LlamaCpp(path, threads=torch.get_num_threads(), rows=BATCH, batch=PROMPT)
+    steps = 12 if name == "1B" else 40
+    works = {
+        "decode b1": (1, steps),
+        f"decode b{BATCH}": (BATCH, steps // 2),
+        f"prompt {PROMPT}": (1, 0),
+    }
+    for work, (rows, count) in works.items():
+        ratios, mine, bandwidth = [], [], []
+        for number in range(rounds + 1):
+            sides = [ours.read, theirs.read]
+            a, b = (speed(side, rows, count) for side in (sides if number % 2 else sides[::-1]))
+            a, b = (a, b) if number % 2 else (b, a)
+            if number:  # the first round warms both up
+                ratios.append(a / b)
+                mine.append(a)
+                bandwidth.append(measure_read_bandwidth(megabytes=128))
+        share = statistics.median(mine) / rows * ours.weight_bytes / statistics.median(bandwidth)
+        limit = f"{share:>7.0%} of {statistics.median(bandwidth) / 1e9:.0f} GB/s" if count else ""
+        print(
+            f"{name:<6}{format:<6}{work:<12}{statistics.median(mine):>10,.1f}"
+            f"{statistics.median(mine) / statistics.median(ratios):>10,.1f}"
+            f"{statistics.median(ratios):>8.2f} ({min(ratios):.2f} to {max(ratios):.2f}){limit}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="three rounds, the small shape")
+    parser.add_argument("--only", choices=SHAPES, help="one shape")
+    parser.add_argument("--formats", default=",".join(PEER_FORMATS))
+    arguments = parser.parse_args()
+    facts = machine()
+    print(f"{facts.processor}, {facts.cores} cores, {' '.join(facts.features)}")
+    print(
+        f"puna's level {native.level()}, {version()}, torch {facts.torch}, "
+        f"{torch.get_num_threads()} threads"
+    )
+    print(f"{'tokens per second':<24}{'puna':>10}{'llama.cpp':>10}{'ratio':>8} (spread)")
+    for name in SHAPES:
+        if arguments.only == name or (
+            not arguments.only and not (arguments.quick and name == "1B")
+        ):
+            for format in arguments.formats.split(","):
+                compare(name, format, rounds=3 if arguments.quick else 7)
+
+
+if __name__ == "__main__":
+    main()

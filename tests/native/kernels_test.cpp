@@ -1,0 +1,138 @@
+// Every level that runs here over odd shapes, poisoned inputs and a tiny decoder, for the sanitizers.
+//
+// The numbers are checked in Python (tests/ops, tests/infer); this program looks at memory: buffers
+// have exactly the size that the interface asks for. tests/native/test_sanitized.py builds it.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <thread>
+#include <vector>
+
+#include "decoder.h"
+#include "kernels.h"
+
+using namespace puna;
+
+namespace {
+
+uint32_t state = 1;
+float noise() {
+  state = state * 1664525u + 1013904223u;  // Numerical Recipes' generator
+  return static_cast<float>(state >> 8) / 8388608.0f - 1.0f;
+}
+
+struct Weight {
+  std::vector<uint8_t> codes;
+  std::vector<uint16_t> scales, zeros;
+  Matrix matrix;
+
+  Weight(Format format, int64_t out, int64_t in, int64_t group, bool has_zeros) {
+    matrix.format = format;
+    matrix.out = out;
+    matrix.in = in;
+    matrix.group = group < in ? group : in;
+    if (!matrix.is_packed()) {
+      codes.resize(static_cast<size_t>(out * in * (format == Format::f32 ? 4 : 2)));
+      for (int64_t i = 0; i < out * in; ++i) {
+        const float x = noise();
+        const uint8_t* bytes = reinterpret_cast<const uint8_t*>(&x);
+        const size_t size = format == Format::f32 ? 4 : 2;
+        std::copy(bytes + 4 - size, bytes + 4, codes.begin() + static_cast<int64_t>(size) * i);
+      }
+    } else {
+      codes.resize(static_cast<size_t>(matrix.panels() * matrix.panel_bytes()));
+      for (auto& code : codes) code = static_cast<uint8_t>(state = state * 1664525u + 1013904223u);
+      scales.assign(static_cast<size_t>(matrix.panels() * matrix.groups() * 16), 0x2000);
+      if (has_zeros) zeros.assign(scales.size(), 0x4000);
+    }
+    matrix.codes = codes.data();
+    matrix.scales = scales.data();
+    matrix.zeros = has_zeros ? zeros.data() : nullptr;
+  }
+};
+
+int products(const Kernels& kernels) {
+  int wrong = 0;
+  for (Format format : {Format::f32, Format::bf16, Format::int8, Format::int4})
+    for (int64_t out : {1, 16, 39})
+      for (int64_t in : {1, 24, 136, 1030})
+        for (int64_t group : {8, 32, 128, 5000})
+          for (bool has_zeros : {false, true}) {
+            const Weight w(format, out, in, group, has_zeros);
+            for (int64_t rows : {1, 2, 5, 13, 30}) {
+              std::vector<float> x(static_cast<size_t>(rows * in)), y(static_cast<size_t>(rows * out));
+              for (auto& value : x) value = noise();
+              linear(kernels, w.matrix, x.data(), rows, y.data(), 2);
+              for (float value : y) wrong += !std::isfinite(value);
+              x.back() = std::numeric_limits<float>::quiet_NaN();
+              linear(kernels, w.matrix, x.data(), rows, y.data(), 1);
+              wrong += std::isfinite(y.back());
+            }
+          }
+  return wrong;
+}
+
+int decode(const Kernels& kernels, Format format, Format cached) {
+  const Shape shape{40, 6, 2, 10, 52, 33, 1e-5f};
+  std::vector<Weight> weights;
+  std::vector<Layer> layers;
+  const std::vector<float> ones(40, 1.0f);
+  weights.reserve(32);
+  const auto make = [&](int64_t out, int64_t in) {
+    return weights.emplace_back(format, out, in, 8, false).matrix;
+  };
+  for (int i = 0; i < 2; ++i)
+    layers.push_back({ones.data(), ones.data(), make(60, 40), make(20, 40), make(20, 40),
+                      make(40, 60), make(52, 40), make(52, 40), make(40, 52)});
+  const Matrix embed = make(33, 40);
+  const Decoder decoder(shape, kernels, layers, embed, embed, ones.data(),
+                        {1.0f, 0.3f, 0.1f, 0.03f, 0.01f});
+  const int64_t pages = 12, tokens = 24, slots = 2 * pages * 2 * tokens;
+  const size_t size = cached == Format::f32 ? 4 : cached == Format::bf16 ? 2 : 1;
+  std::vector<uint8_t> keys(static_cast<size_t>(slots) * 10 * size), values(keys.size());
+  std::vector<float> key_scales(static_cast<size_t>(slots)), value_scales(key_scales.size());
+  const Cache cache{cached, keys.data(), values.data(), key_scales.data(), value_scales.data(),
+                    pages, tokens};
+  const std::vector<int32_t> tables{0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11};
+  std::vector<int64_t> held{0, 0};
+  int wrong = 0;
+  for (int64_t count : {100, 1, 1, 30}) {
+    std::vector<int64_t> counts{count, count > 1 ? count - 7 : 1};
+    const int64_t rows = counts[0] + counts[1];
+    std::vector<int32_t> ids(static_cast<size_t>(rows));
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * 7 % 33);
+    const std::vector<int64_t> wanted{counts[0] - 1, rows - 1};
+    std::vector<float> logits(66);
+    const Batch batch{ids.data(), rows, counts.data(), held.data(), tables.data(), 2, 6,
+                      wanted.data(), 2};
+    decoder.step(batch, cache, logits.data(), 3);
+    for (float value : logits) wrong += !std::isfinite(value);
+    for (size_t i = 0; i < 2; ++i) held[i] += counts[i];
+  }
+  return wrong;
+}
+
+}  // namespace
+
+int main() {
+  int wrong = 0;
+  for (const char* name : {"avx512bf16", "avx512", "avx2", "portable"}) {
+    const Kernels* kernels = kernels_of(name);
+    if (!kernels) continue;
+    wrong += products(*kernels);
+    for (Format format : {Format::f32, Format::bf16, Format::int8, Format::int4})
+      for (Format cached : {Format::f32, Format::bf16, Format::int8})
+        wrong += decode(*kernels, format, cached);
+  }
+  std::vector<std::thread> callers;
+  std::vector<int> results(4, 0);
+  for (size_t i = 0; i < results.size(); ++i)
+    callers.emplace_back([&results, i] {
+      results[i] = decode(*kernels_of(""), Format::int4, Format::bf16);
+    });
+  for (auto& caller : callers) caller.join();
+  for (int result : results) wrong += result;
+  std::printf("%d wrong\n", wrong);
+  return wrong != 0;
+}
