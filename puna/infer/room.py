@@ -1,0 +1,71 @@
+"""How an engine is set up, and how many pages its cache gets."""
+
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from puna.errors import ConfigError
+from puna.infer.runner import PAGE_TOKENS
+from puna.model.config import ModelConfig
+from puna.model.llama import Llama
+
+MEMORY_SHARE = 0.3  # of the memory that is free when the engine starts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """The limits of one engine."""
+
+    cache_tokens: int | None = None  # tokens that the cache holds; None takes what memory allows
+    page_tokens: int = PAGE_TOKENS
+    cache_dtype: torch.dtype | None = None  # None takes that of the weights; int8 halves bfloat16
+    most_running: int = 64  # samples that run together
+    tokens_a_step: int = 512  # of all sequences; bounds how long a prompt makes others wait
+    queue_limit: int = 256  # requests that may wait
+    draft_tokens: int = 0  # guesses a step and sequence, at most; 0 drafts nothing
+    is_native: bool = True  # False computes with torch even where the native decoder could
+
+    def __post_init__(self) -> None:
+        for name in ("page_tokens", "most_running", "tokens_a_step", "queue_limit"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"engine: {name}={getattr(self, name)} must be at least 1.")
+        if self.draft_tokens < 0:
+            raise ConfigError(f"engine: draft_tokens={self.draft_tokens} must be at least 0.")
+        if self.tokens_a_step < self.most_running:
+            raise ConfigError(
+                f"engine: tokens_a_step={self.tokens_a_step} must be at least most_running="
+                f"{self.most_running}, so that every sample can write in every step."
+            )
+        if self.cache_tokens is not None and self.cache_tokens < self.page_tokens:
+            raise ConfigError(
+                f"engine: cache_tokens={self.cache_tokens} must be at least one page of "
+                f"{self.page_tokens} tokens."
+            )
+
+
+def cache_pages(model: Llama, config: EngineConfig) -> int:
+    """Return how many pages the cache gets: what was asked for, else what memory allows.
+
+    Never more than all samples could fill. A context that is longer than the cache is no error
+    here: a request that is too long for the cache is refused when it comes.
+    """
+    Z = config.page_tokens
+    if config.cache_tokens is not None:
+        return config.cache_tokens // Z
+    useful = config.most_running * -(-model.config.context // Z)
+    kind = config.cache_dtype or model.embed.weight.dtype
+    page_bytes = Z * model.config.cache_bytes_per_token(kind.itemsize)
+    return max(1, min(useful, int(_free_bytes(model) * MEMORY_SHARE) // page_bytes))
+
+
+def _free_bytes(model: Llama) -> int:
+    device = model.embed.weight.device
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def room_of(model: ModelConfig, pages: int, page_tokens: int) -> int:
+    """Return how many tokens one sequence may have: the context, or less where pages are few."""
+    return min(model.context, pages * page_tokens)
