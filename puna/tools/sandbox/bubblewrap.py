@@ -32,7 +32,7 @@ def arguments(plan: Plan, channel: int, alive: int) -> list[str]:
     if found is None:
         raise FileNotFoundError("bubblewrap is not installed")
     command = [found, *_namespaces(), "--die-with-parent", "--new-session", "--as-pid-1"]
-    command += ["--proc", "/proc"]
+    command += ["--proc", "/proc", "--hostname", "sandbox"]
     for path in ("/tmp", "/dev/shm"):
         command += ["--perms", "1777", "--size", str(plan.scratch_bytes), "--tmpfs", path]
     for name in DEVICES:

@@ -1,8 +1,9 @@
 """Frames between trusted processes: one letter, a length, that many bytes.
 
-puna sends `P` (the plan) and `C` (code to run); the keeper answers `R` (ready, or ready again),
+puna sends `P` (the plan), `C` (code to run) and `Q` (good-bye); the keeper answers `R` (ready),
 `O` and `E` (what the code wrote to its two streams) and `D` (the call is done, and how). `X` tells
-in a sentence why the sandbox could not be made. The code in the sandbox never holds this channel.
+in a sentence why the sandbox could not be made. A program that bubblewrap has started asks for the
+plan again with an empty `P`. The code in the sandbox never holds this channel.
 """
 
 import struct

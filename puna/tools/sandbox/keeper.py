@@ -24,6 +24,7 @@ from puna.tools.sandbox.worker import COMPLETED, READY, RECORD, Ports, work
 
 KILL, STOP, CONTINUE = 9, 19, 18  # signal(7), x86 and ARM
 WIDTH = 1031  # F_SETPIPE_SZ, linux/fcntl.h
+LEFT = 3  # how the keeper exits where nobody has said good-bye
 HIGH = 1000  # the worker's own descriptors stand above every number that its limit lets it open
 
 
@@ -64,6 +65,8 @@ class Keeper:
             if not piece:
                 return
             for kind, body in frames.feed(piece):
+                if kind == b"Q":
+                    os._exit(0)
                 if kind == b"C":
                     self._call(body)
 
@@ -104,8 +107,8 @@ class Keeper:
             os.environ.update(self._plan.environment)
             confine(self._plan, alone=self._alone)
             work(Ports(*high), self._plan.import_paths)
-        except BaseException as error:  # nothing foreign has run yet
-            os.write(2, f"the sandbox is not complete: {error!r}\n".encode())
+        except OSError as error:  # nothing foreign has run yet
+            os.write(2, str(error.strerror).encode())
         finally:
             os._exit(70)
 
@@ -243,7 +246,7 @@ def keep(plan: Plan, channel: int, alive: int, *, alone: bool) -> None:
     except (HungUpError, BrokenPipeError, ConnectionResetError):
         pass  # puna is gone, and the session goes with it
     finally:
-        os._exit(0)
+        os._exit(LEFT)
 
 
 def _death(status: int) -> str:

@@ -56,6 +56,12 @@ def unmount(target: str) -> None:
     _checked(_libc.umount2(_text(target), ctypes.c_int(DETACH)), f"unmount {target}")
 
 
+def name_host(name: str) -> None:
+    """Give the own namespace of names a host name."""
+    text = os.fsencode(name)
+    _checked(_libc.sethostname(text, ctypes.c_size_t(len(text))), "sethostname")
+
+
 def pivot_root(new: str, old: str) -> None:
     """Make `new` the root of the file system, with the former one at `old`."""
     number = 155 if os.uname().machine == "x86_64" else 41  # asm/unistd_64.h, asm-generic

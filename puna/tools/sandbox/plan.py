@@ -27,12 +27,15 @@ class Plan:
         "memory_bytes",
         "open_files",
         "output_bytes",
+        "owner",
+        "owner_group",
         "parent",
         "processes",
         "python",
         "scratch",
         "scratch_bytes",
         "shown",
+        "temporary",
         "user",
         "wall_s",
         "way",
@@ -42,11 +45,14 @@ class Plan:
     parent: int  # the process id that the session must not outlive
     folder: str  # where the code reads and writes, outside
     scratch: str  # a temporary folder, where no own one can be mounted
+    temporary: list[str]  # folders that go with the session
     shown: list[str]  # folders and files that may be read, without links in their paths
     python: str  # the interpreter
     library: str  # the folder of this package
     import_paths: list[str]
     environment: dict[str, str]
+    owner: int  # of the folder
+    owner_group: int
     user: int  # who the code runs as; the present user where it is the same
     group: int
     wall_s: float

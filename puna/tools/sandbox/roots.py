@@ -31,6 +31,8 @@ def build_root(plan: Plan) -> bool:
     """Make the new root and go there; return whether there is a `/proc` of the own processes."""
     sources = {path: os.path.realpath(path) for path in plan.shown}
     folder = os.path.realpath(plan.folder)
+    kernel.name_host("sandbox")
+    kernel.unshare(kernel.NEW_NAMESPACE["files"])
     kernel.mount(None, "/", None, RECURSIVE | PRIVATE)
     kernel.mount("tmpfs", "/tmp", "tmpfs", NO_SETUID | NO_DEVICES, "mode=755,size=1m")
     os.mkdir("/tmp" + FORMER)

@@ -4,6 +4,7 @@ No home, no `/etc` with accounts or keys, nothing of this process's environment.
 """
 
 import os
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -72,6 +73,24 @@ def environment(*, home: str, cores: int) -> dict[str, str]:
         "PYTHONUTF8": "1",
         "PYTHONPATH": os.pathsep.join(x for x in import_paths() if Path(x).name in PACKAGES),
     }
+
+
+def crowd(user: int) -> int:
+    """Return how many threads a user has on this machine; the kernel's limit counts them too."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.stat().st_uid == user:
+                count += sum(1 for _ in (process / "task").iterdir())
+        except OSError:
+            continue  # it has ended
+    return count
+
+
+def counts_by_namespace(release: str) -> bool:
+    """Whether a Linux of this release counts a user's threads for each user namespace (5.14)."""
+    numbers = re.findall(r"\d+", release)
+    return [int(x) for x in numbers[:2]] >= [5, 14]
 
 
 def _path(name: str) -> str:

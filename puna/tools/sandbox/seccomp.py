@@ -31,7 +31,10 @@ THREAD = 0x0001_0000  # CLONE_THREAD
 # Processes keep their death signal, their dumpability (the keeper counts what they hold) and their
 # memory map. Source: linux/prctl.h.
 HELD_OPTIONS = (1, 4, 35, 0x59616D61)  # pdeathsig, dumpable, set_mm, ptracer
-TYPE_INTO_TERMINAL = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: asm-generic/ioctls.h
+# Typing into a terminal, and having the kernel send a signal to somebody else (TIOCSTI, TIOCLINUX,
+# FIOSETOWN, SIOCSPGRP; F_SETOWN, F_SETOWN_EX). Source: asm-generic/ioctls.h, sockios.h, fcntl.h.
+HELD_REQUESTS = (0x5412, 0x541C, 0x8901, 0x8902)
+HELD_COMMANDS = (8, 15)
 
 Step = tuple[int, int, int, int]  # code, jump if true, jump if false, value
 
@@ -90,14 +93,9 @@ def _judgements(own: int, alone: bool) -> dict[str, list[Step]]:
     if alone:
         judged["clone"] += _unless(IF_BITS, THREAD, _refuse())
     judged["clone"] += PASS
-    judged["prctl"] = [*_argument(0)]
-    for option in HELD_OPTIONS:
-        judged["prctl"] += _if(IF_EQUAL, option, _refuse())
-    judged["prctl"] += PASS
-    judged["ioctl"] = [*_argument(1)]
-    for request in TYPE_INTO_TERMINAL:
-        judged["ioctl"] += _if(IF_EQUAL, request, _refuse())
-    judged["ioctl"] += PASS
+    judged["prctl"] = _refuse_values(0, HELD_OPTIONS)
+    judged["ioctl"] = _refuse_values(1, HELD_REQUESTS)
+    judged["fcntl"] = _refuse_values(1, HELD_COMMANDS)
     # Another process's limits and priority: 0 is the caller itself.
     judged["prlimit64"] = [*_argument(0), *_unless(IF_EQUAL, 0, _refuse()), *PASS]
     judged["setpriority"] = [*_argument(1), *_unless(IF_EQUAL, 0, _refuse()), *PASS]
@@ -106,6 +104,12 @@ def _judgements(own: int, alone: bool) -> dict[str, list[Step]]:
         judged["tgkill"] = judged["kill"]
         judged["tkill"] = judged["kill"]
     return judged
+
+
+def _refuse_values(index: int, values: tuple[int, ...]) -> list[Step]:
+    """Refuse a call where an argument has one of these values."""
+    refusals = (step for value in values for step in _if(IF_EQUAL, value, _refuse()))
+    return [*_argument(index), *refusals, *PASS]
 
 
 def _futimens() -> list[Step]:

@@ -5,6 +5,7 @@ still every wait ends. A session that cannot be walled in does not start, unless
 `unprotected=True`.
 """
 
+import contextlib
 import dataclasses
 import os
 import socket
@@ -26,7 +27,8 @@ from puna.tools.sandbox.limits import Limits
 from puna.tools.sandbox.outcome import Outcome
 from puna.tools.sandbox.plan import Plan
 
-WAYS = ("bubblewrap", "namespaces", "landlock")  # the strongest that the system allows comes first
+NAMESPACED = ("bubblewrap", "namespaces")
+WAYS = (*NAMESPACED, "landlock")  # the strongest that the system allows comes first
 START_S = 20.0  # for a sandbox to be made on a busy machine
 GRACE_S = 10.0  # for the keeper to end a call that has reached a limit
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -57,9 +59,12 @@ class Session:
         """
         self.limits = limits or Limits()
         self._own = folder is None
-        self._scratch = Path(tempfile.mkdtemp(prefix="puna-scratch-"))
-        made = Path(tempfile.mkdtemp(prefix="puna-session-")) if folder is None else Path(folder)
-        self.folder = made.resolve() if folder is None else workspace.check_folder(made)
+        self.folder = (
+            Path(tempfile.mkdtemp(prefix="puna-session-")).resolve()
+            if folder is None
+            else workspace.check_folder(Path(folder))
+        )
+        self._scratch = Path(tempfile.mkdtemp(prefix="puna-scratch-")).resolve()
         self._ways = (*ways, *(("none",) if unprotected else ()))
         self._lock = threading.Lock()
         self._is_closed = False
@@ -137,25 +142,29 @@ class Session:
             workspace.remove(self.folder)
 
     def _identity(self) -> tuple[int, int]:
-        """Return the user and the group that the code runs as: never root."""
+        """Return the user and the group that the code runs as: never root.
+
+        For root it is the folder's owner, or a user who owns nothing else: a temporary folder is
+        given to that one, any other folder of root is shown to it as its own.
+        """
         if os.geteuid() != 0:
             return os.geteuid(), os.getegid()
-        if self._own:
-            user = workspace.spare_user(self.folder)
-            os.chown(self._scratch, user, user)
-            return user, user
         facts = self.folder.stat()
-        if facts.st_uid == 0:
-            raise StateError(
-                f"sandbox: the folder {self.folder} belongs to root, and the code never runs as "
-                "root; a folder of another user is expected. Give it away (chown nobody), or give "
-                "no folder for a temporary one."
-            )
-        os.chown(self._scratch, facts.st_uid, facts.st_gid)
-        return facts.st_uid, facts.st_gid
+        user, group = facts.st_uid, facts.st_gid
+        if user == 0:
+            user = group = workspace.spare_user(self.folder)
+            if not workspace.is_mapped(user) and Path("/").stat().st_uid != 0:
+                return 0, 0  # root by name only, in a namespace that knows no other user
+        for folder in (self._scratch, self.folder) if self._own else (self._scratch,):
+            os.chown(folder, user, group)
+        return user, group
 
     def _open(self) -> None:
         """Make the sandbox by the first way that works."""
+        if sys.platform != "linux":
+            raise StateError(
+                f"sandbox: this system is {sys.platform}; Linux is expected. Use the tool on Linux."
+            )
         reasons = []
         for way in self._ways:
             reason = self._try(way)
@@ -166,7 +175,8 @@ class Session:
             reasons.append(f"{way}: {reason}")
         raise StateError(
             f"sandbox: no protection works on this machine ({'; '.join(reasons)}); namespaces, "
-            "bubblewrap or Landlock is expected. Install bubblewrap, or allow unprotected code."
+            "bubblewrap or Landlock is expected. Install bubblewrap, or allow the code to run "
+            "unprotected."
         )
 
     def _try(self, way: str) -> str | None:
@@ -243,6 +253,8 @@ class Session:
     def _end(self) -> None:
         """End the launcher; the kernel ends all that it has started."""
         if self._channel is not None:
+            with contextlib.suppress(OSError):
+                self._send(frame(b"Q"))
             self._channel.close()
             self._channel = None
         if self._process is not None:
@@ -254,12 +266,16 @@ class Session:
             self._process = None
 
     def _plan(self, way: str) -> Plan:
-        home = "/tmp" if way in ("bubblewrap", "namespaces") else str(self._scratch)
+        home = "/tmp" if way in NAMESPACED else str(self._scratch)
         user, group = self._user
+        facts = self.folder.stat()
+        owned = (facts.st_uid, facts.st_gid) if os.geteuid() == 0 else (user, group)
         return Plan(
             dataclasses.asdict(self.limits)
             | {
                 "way": way,
+                "temporary": [str(self._scratch), *([str(self.folder)] if self._own else [])],
+                "processes": self.limits.processes + self._others(way),
                 "parent": os.getpid(),
                 "folder": str(self.folder),
                 "scratch": str(self._scratch),
@@ -268,10 +284,17 @@ class Session:
                 "library": str(LAUNCHER.parent),
                 "import_paths": runtime.import_paths(),
                 "environment": runtime.environment(home=home, cores=self.limits.cores),
+                "owner": owned[0],
+                "owner_group": owned[1],
                 "user": user,
                 "group": group,
             }
         )
+
+    def _others(self, way: str) -> int:
+        """Return how many threads the kernel would count that are not the session's."""
+        is_apart = way in NAMESPACED and runtime.counts_by_namespace(os.uname().release)
+        return 0 if is_apart else runtime.crowd(self._user[0])
 
 
 def _outcome(verdict: bytes, streams: dict[bytes, str]) -> Outcome:

@@ -13,7 +13,8 @@ from puna.tools.sandbox.bubblewrap import arguments
 from puna.tools.sandbox.channel import Frames, frame
 from puna.tools.sandbox.confine import become_user
 from puna.tools.sandbox.group import join_group, make_group, remove_group
-from puna.tools.sandbox.keeper import KILL, keep
+from puna.tools.sandbox.keeper import KILL, LEFT, keep
+from puna.tools.sandbox.ownership import show_as_owned
 from puna.tools.sandbox.plan import Plan
 from puna.tools.sandbox.roots import WORK, build_root
 
@@ -27,6 +28,8 @@ def supervise(channel: int) -> None:
     _offer_to_the_kernel()
     try:
         group = make_group(plan)
+        if plan.owner != plan.user:
+            show_as_owned(plan)
         if plan.way == "namespaces":
             enter_namespaces()
         alive, held = os.pipe()
@@ -50,8 +53,12 @@ def supervise(channel: int) -> None:
         os.kill(keeper, KILL)
     except ProcessLookupError:
         pass
-    os.waitpid(keeper, 0)
+    _, status = os.waitpid(keeper, 0)
     remove_group(group)
+    # The keeper may have seen the channel close a moment before puna was quite dead.
+    poll.unregister(child)
+    if poll.poll(5000 if os.waitstatus_to_exitcode(status) == LEFT else 0):
+        os.execv("/bin/rm", ["rm", "-rf", "--", *plan.temporary])
 
 
 def read_plan(channel: int) -> Plan:
@@ -71,13 +78,13 @@ def refuse(channel: int, error: OSError) -> None:
 
 
 def enter_namespaces() -> None:
-    """Leave this machine's processes, mounts, network, names and messages.
+    """Leave this machine's processes, network, names and messages; its files stay until the keeper.
 
     As root the right to do so is at hand; else a user namespace gives it, in which this user is
     the only one.
     """
     own = kernel.NEW_NAMESPACE
-    flags = sum(own[x] for x in ("files", "name", "memory", "processes", "network", "group"))
+    flags = sum(own[x] for x in ("name", "memory", "processes", "network", "group"))
     user, group = os.geteuid(), os.getegid()
     if user == 0:
         kernel.unshare(flags)

@@ -128,6 +128,7 @@ JUDGED: Numbers = {
     "prlimit64": (302, 261),
     "setpriority": (141, 140),
     "ioctl": (16, 29),
+    "fcntl": (72, 25),
     "kill": (62, 129),
     "tkill": (200, 130),
     "tgkill": (234, 131),

@@ -6,9 +6,12 @@ that it says is only text, because the code could say it as well.
 """
 
 import builtins
+import errno
 import os
 import sys
 from types import CodeType, ModuleType, TracebackType
+
+from puna.tools.sandbox import figures
 
 RECORD = 17  # bytes of a report: the call's number, and one for how it ended
 COMPLETED, FAILED = b"c", b"f"
@@ -51,7 +54,8 @@ class Cells:
 
     def __init__(self, import_paths: list[str]) -> None:
         for path in import_paths:
-            os.listdir(path)  # fails here, at the start, where the user may not read it
+            if not os.access(path, os.R_OK | os.X_OK):
+                raise OSError(errno.EACCES, f"user {os.getuid()} may not read Python in {path}")
         for name in [x for x in sys.modules if x.partition(".")[0] == "puna"]:
             del sys.modules[name]
         vars(builtins).update(exit=sys.exit, quit=sys.exit)  # as `site` does, which is left out
@@ -69,9 +73,11 @@ class Cells:
         try:
             body, last = _compiled(code, name)
             self._codes[name] = code
+            figures.expect(code)
             exec(body, self._main.__dict__)
             if last is not None:
                 _show(eval(last, self._main.__dict__))
+            figures.keep_shown(code)
         except SystemExit as end:
             if end.code in (None, 0):
                 return True

@@ -1,5 +1,6 @@
 """Sessions behind every protection that works here, with small limits."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,8 @@ SMALL = Limits(
     files=200,
     output_bytes=2000,
 )
+
+QUICK = dataclasses.replace(SMALL, wall_s=1.0, cpu_s=0.8)
 
 
 @pytest.fixture(params=WAYS, scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from puna.tools.sandbox import workspace
 from puna.tools.sandbox.session import Session
-from tests.tools.sandbox.conftest import SMALL
+from tests.tools.sandbox.conftest import QUICK
 
 PATIENCE_S = 5.0
 
@@ -73,7 +73,7 @@ def is_alive(process: int) -> bool:
 
 
 def test_a_daemon_ends_with_the_session(way: str) -> None:
-    with Session(limits=SMALL, ways=[way]) as session:
+    with Session(limits=QUICK, ways=[way]) as session:
         session.run(DAEMON.format(forks=way != "landlock"))
         session.run("import time; time.sleep(0.1)")
         assert session._process is not None
@@ -83,7 +83,7 @@ def test_a_daemon_ends_with_the_session(way: str) -> None:
 
 
 def test_a_daemon_ends_with_the_call_that_is_ended(way: str) -> None:
-    with Session(limits=SMALL, ways=[way]) as session:
+    with Session(limits=QUICK, ways=[way]) as session:
         assert session._process is not None
         idle = len(descendants(session._process.pid))
         assert session.run(DAEMON.format(forks=way != "landlock") + "while True: pass").lost
@@ -109,6 +109,8 @@ def test_nothing_outlives_a_sudden_death(way: str, victim: str) -> None:
         os.kill(target[victim], signal.SIGKILL)
         is_well = all_gone(running)
         holder.kill()
+    if victim == "the holder":
+        assert not any(Path(folder).exists() for folder in folders)
     for folder in folders:
         workspace.remove(Path(folder))
     assert is_well

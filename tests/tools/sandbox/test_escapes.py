@@ -102,6 +102,8 @@ def test_the_parent_cannot_be_seen_or_ended(session: Session) -> None:
         for number in (9, 15, 19, 0):
             assert refused(session.run(f"import os\nos.kill({process}, {number})"))
     session.run("import os, signal\nfor p in (os.getppid(), 1, 0):\n    os.kill(p, signal.SIGINT)")
+    code = "import fcntl\na, b = os.pipe()\nfcntl.fcntl(a, fcntl.F_SETOWN, {})"
+    assert refused(session.run(code.format(own)))
     session.run("os.kill(os.getppid(), signal.SIGKILL)")
     session.run("os.kill(os.getppid(), signal.SIGSTOP)")
     session.run("os.kill(-1, signal.SIGKILL)")

@@ -6,12 +6,12 @@ import pytest
 
 from puna.tools.sandbox.session import Session
 from tests.tools.sandbox.attempts import refused, still_computes
-from tests.tools.sandbox.conftest import SMALL
+from tests.tools.sandbox.conftest import QUICK
 
 
 @pytest.fixture
 def session(counted: str) -> Iterator[Session]:
-    with Session(limits=SMALL, ways=[counted]) as made:
+    with Session(limits=QUICK, ways=[counted]) as made:
         yield made
 
 

@@ -22,10 +22,13 @@ def plan_for(way: str) -> Plan:
             "folder": "/somewhere",
             "scratch": "/elsewhere",
             "shown": ["/usr"],
+            "temporary": [],
             "python": "/usr/bin/python3",
             "library": "/usr/lib",
             "import_paths": [],
             "environment": {},
+            "owner": 1000,
+            "owner_group": 1000,
             "user": 1000,
             "group": 1000,
         }
@@ -93,6 +96,14 @@ def test_the_code_gets_no_variable_of_the_parent(monkeypatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
     monkeypatch.setenv("LD_PRELOAD", "secret")
     assert "secret" not in " ".join(runtime.environment(home="/tmp", cores=2).values())
+
+
+def test_the_users_other_threads_do_not_use_up_the_limit() -> None:
+    assert runtime.crowd(os.geteuid()) >= 1
+    assert runtime.counts_by_namespace("6.1.0-13-amd64")
+    assert runtime.counts_by_namespace("5.14.21")
+    assert not runtime.counts_by_namespace("5.10.0-rc1")
+    assert not runtime.counts_by_namespace("4.19")
 
 
 def test_what_is_shown_holds_no_home_and_no_keys() -> None:

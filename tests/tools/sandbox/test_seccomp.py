@@ -122,6 +122,14 @@ def test_options_that_the_keeper_relies_on_stay(machine: str) -> None:
     assert Call(machine, "ioctl", (0, 0x5412)).answer() == EPERM
     assert Call(machine, "ioctl", (0, 0xFFFFFFFF_00005412)).answer() == EPERM
     assert Call(machine, "ioctl", (0, 0x5401)).answer() == ALLOW
+    assert Call(machine, "ioctl", (0, 0x8901)).answer() == EPERM
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_kernel_is_not_made_to_send_a_signal(machine: str) -> None:
+    """A file's owner is signalled when it can be read: that owner must stay the process itself."""
+    for command, expected in ((8, EPERM), (15, EPERM), (1, ALLOW), (3, ALLOW), (1030, ALLOW)):
+        assert Call(machine, "fcntl", (0, command, 1)).answer() == expected
 
 
 def test_calls_of_the_future_and_of_other_machines_do_not_pass() -> None:

@@ -110,16 +110,27 @@ def test_new_files_are_listed_and_can_be_read(notebook: Session) -> None:
     assert notebook.run("open('out/t.csv').read()").files == ()
 
 
-def test_files_of_the_folder_are_there_to_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("owner", ["the caller", "another user"])
+def test_files_of_the_folder_are_there_to_read_and_write(
+    way: str, owner: str, tmp_path: Path
+) -> None:
+    if owner == "another user" and os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    tmp_path.chmod(0o700)
     (tmp_path / "in.json").write_text('{"n": [1, 2]}')
-    tmp_path.chmod(0o777)
-    if os.geteuid() == 0:
-        os.chown(tmp_path, 12345, 12345)
-    with Session(tmp_path, ways=[any_way()]) as session:
+    (tmp_path / "in.json").chmod(0o600)
+    if owner == "another user":
+        for path in (tmp_path, tmp_path / "in.json"):
+            os.chown(path, 12345, 12345)
+    with Session(tmp_path, ways=[way]) as session:
         outcome = session.run("import json\nd = json.load(open('in.json'))\nsum(d['n'])")
-        assert outcome.stdout == "3\n"
-        session.run("open('out.txt', 'w').write('x')")
+        assert outcome.stdout == "3\n", outcome.text
+        assert session.run("import os; os.getuid() != 0").stdout == "True\n"
+        made = session.run("open('out.txt', 'w').write('x')")
+        assert [file.name for file in made.files] == ["out.txt"]
     assert (tmp_path / "out.txt").read_text() == "x"
+    assert (tmp_path / "out.txt").stat().st_uid == tmp_path.stat().st_uid
+    assert tmp_path.stat().st_uid == (12345 if owner == "another user" else os.geteuid())
 
 
 def test_a_plot_is_a_file(tmp_path: Path) -> None:
@@ -129,6 +140,10 @@ def test_a_plot_is_a_file(tmp_path: Path) -> None:
         outcome = session.run(code)
         assert [file.name for file in outcome.files] == ["p.png"], outcome.text
         assert session.read("p.png").startswith(b"\x89PNG")
+        outcome = session.run("plt.figure()\nplt.show()")
+        assert [file.name for file in outcome.files] == ["figure-1.png", "figure-2.png"]
+        assert outcome.stderr == ""
+        assert session.run("plt.get_fignums()").stdout == "[]\n"
 
 
 def test_a_temporary_folder_goes_with_the_session() -> None:

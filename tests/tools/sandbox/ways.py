@@ -15,14 +15,14 @@ def trouble(way: str) -> str | None:
         with Session(ways=[way]):
             return None
     except StateError as error:
-        return str(error).splitlines()[0]
+        return str(error).partition("(")[2].partition(");")[0]
 
 
 def need(way: str) -> str:
     """Return the way, or skip the test with its reason."""
     why = trouble(way)
     if why:
-        pytest.skip(f"{way} does not work here: {why}")
+        pytest.skip(f"does not work here: {why}")
     return way
 
 
