@@ -23,6 +23,7 @@ from puna.log import show
 COMMANDS: dict[str, tuple[str, str]] = {
     "raise": ("puna.cli.stages:raise_", "Raise a model: raw pages become an assistant."),
     "chat": ("puna.cli.chat:chat", "Talk with a model in the terminal."),
+    "serve": ("puna.cli.serve:serve", "Serve models over HTTP, with a chat page."),
     "generate": ("puna.cli.generate:generate", "Continue a text, or answer a prompt."),
     "tokenize": ("puna.cli.tokenize:tokenize", "Show the ids of a text and their pieces."),
     "inspect": ("puna.cli.inspect:inspect", "Show a model's shape, memory and formats."),

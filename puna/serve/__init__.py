@@ -1,0 +1,1 @@
+"""Models over HTTP: the API of OpenAI, several models, tools, metrics and a chat page."""

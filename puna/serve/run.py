@@ -1,0 +1,93 @@
+"""The server as a process: uvicorn, and an end that lets answers be finished.
+
+The first SIGTERM or Ctrl-C drains: new requests get 503 and running ones go on, for as long as the
+operator allows. The second ends at once. uvicorn alone would close its door first, and a balancer
+would see refused connections where it should see 503.
+"""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from puna.errors import StateError
+from puna.log import note
+from puna.serve.app import Server
+
+_ANSWER_S = 0.5  # how long the door stays open at least, so that others learn of the end
+_EXITS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Draining(uvicorn.Server):
+    """uvicorn, which drains before it closes its door."""
+
+    def __init__(self, config: uvicorn.Config, server: Server, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._app, self._ready = server, ready
+        self._drain: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the door, and say so."""
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        if not self.should_exit:
+            self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain, or end at once where that has begun."""
+        if self._app.state.is_draining or not hasattr(self, "_loop"):
+            self.should_exit = self.force_exit = True
+            return
+        self._app.state.is_draining = True
+        self._loop.call_soon_threadsafe(self._begin_drain)
+
+    def _begin_drain(self) -> None:
+        self._drain = asyncio.ensure_future(self._wait())
+
+    async def _wait(self) -> None:
+        state = self._app.state
+        note(f"draining: {state.running} requests are being answered; a second signal ends at once")
+        await asyncio.sleep(_ANSWER_S)
+        if state.running:
+            try:
+                await asyncio.wait_for(state.idle.wait(), state.settings.drain_s)
+            except TimeoutError:
+                note(f"draining: {state.running} requests did not end in time and are cut off")
+        self.should_exit = True
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Take an address before models are loaded, so that a port in use is told at once.
+
+    Raises:
+        StateError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    door = socket.socket(family, socket.SOCK_STREAM)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind((host, port))
+    except (OSError, OverflowError) as error:
+        door.close()
+        why = getattr(error, "strerror", None) or error
+        raise StateError(
+            f"serve: {host}:{port} cannot be listened on ({why}); a free address of this machine "
+            "is expected. Choose another --port."
+        ) from None
+    return door
+
+
+def run(server: Server, door: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until a signal ends it."""
+    config = uvicorn.Config(
+        server, log_config=None, access_log=False, server_header=False, lifespan="on",
+        timeout_graceful_shutdown=1, ws="none", timeout_keep_alive=30,
+        h11_max_incomplete_event_size=65_536,
+    )  # fmt: skip
+    Draining(config, server, ready).run(sockets=[door])
+
+
+__all__ = ["open_socket", "run"]
