@@ -21,6 +21,7 @@ from puna.tokenizer.interface import Tokenizer
 
 Kind = Literal["json_schema", "regex", "lark", "gbnf", "choice"]
 COMPILED = 64  # grammars that are remembered
+LONGEST_SPACE = 40  # between two parts of JSON: room to indent ten levels by four
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +34,18 @@ class Constraint:
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any]) -> "Constraint":
         """Return the rule that the answer is JSON of this schema; {} allows any JSON."""
-        return cls(kind="json_schema", text=json.dumps(schema))
+        return cls(kind="json_schema", text=json.dumps(bounded(schema)))
 
     @classmethod
     def choice(cls, texts: Sequence[str]) -> "Constraint":
         """Return the rule that the answer is one of these texts."""
         return cls(kind="choice", text=json.dumps(list(texts)))
+
+
+def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema with its white space bounded: a weak model would write it without end."""
+    spaces = {"whitespace_pattern": f"[ \\n\\t]{{0,{LONGEST_SPACE}}}"}
+    return {"x-guidance": spaces, **schema}
 
 
 class Matcher:
@@ -73,6 +80,10 @@ class Matcher:
     def forced(self) -> list[int]:
         """Return the ids that must come next, as the tokenizer would write them."""
         return list(self._matcher.compute_ff_tokens())
+
+    def possible(self, ids: Sequence[int]) -> int:
+        """Return how many of these ids could come next, one after the other."""
+        return int(self._matcher.validate_tokens(list(ids)))
 
     def _require_sound(self) -> None:
         if self._matcher.is_error():
@@ -119,7 +130,7 @@ class Constraints:
             self._library = _library_tokenizer(self._tokenizer, self._vocab)
         try:
             grammar = llguidance.grammar_from(constraint.kind, constraint.text)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # TypeError: choices that are no list
             raise _wrong(constraint, str(error)) from None
         matcher = llguidance.LLMatcher(self._library, grammar, log_level=0)
         if matcher.is_error():

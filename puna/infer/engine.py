@@ -29,6 +29,15 @@ from puna.infer.room import EngineConfig, cache_pages, room_of
 from puna.infer.runner import Part
 from puna.infer.scheduler import Scheduler, Turn
 from puna.infer.sequence import TokenSequence
+from puna.infer.speculative import (
+    DraftModel,
+    Guesser,
+    Guesses,
+    PromptLookup,
+    allowed_guesses,
+    learn,
+    wish,
+)
 from puna.model.llama import Llama
 from puna.tokenizer.interface import Tokenizer
 
@@ -44,6 +53,7 @@ class Engine:
         tokenizer: Tokenizer | None = None,
         config: EngineConfig | None = None,
         *,
+        draft: Llama | None = None,
         stop_ids: frozenset[int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -51,6 +61,8 @@ class Engine:
 
         Args:
             tokenizer: for stop strings and constraints; ids need none.
+            draft: a smaller model of the same vocabulary that guesses `config.draft_tokens`; None
+                guesses from the text itself.
             stop_ids: ids that end a sample; None takes the tokenizer's.
             clock: seconds, for deadlines and statistics.
         """
@@ -71,6 +83,11 @@ class Engine:
             most_running=self.config.most_running,
             tokens_a_step=self.config.tokens_a_step,
         )
+        self._guesser: Guesser | None = None
+        if draft is not None:
+            self._guesser = DraftModel(draft, pages, self.config, vocab=model.config.vocab)
+        elif self.config.draft_tokens:
+            self._guesser = PromptLookup()
         self._constraints = None
         if tokenizer is not None:
             self._constraints = Constraints(
@@ -134,19 +151,24 @@ class Engine:
         with self._stepping:
             self._settle()
             events, self._late = self._late, []
+            for sequence in self._scheduler.running:
+                wish(sequence, self.config.draft_tokens)
             plan = self._scheduler.plan()
             if not plan.turns:
                 return events
             for source, target in plan.copies:
                 self._paged.copy(source, target)
-            parts = [_part(turn) for turn in plan.turns]
+                if self._guesser is not None:
+                    self._guesser.copy(source, target)
+            guesses = self._guess(plan.turns)
+            parts = [_part(turn, own) for turn, own in zip(plan.turns, guesses, strict=True)]
             self._note_begun(plan.turns)
             logits = self._paged.read(parts)
             self._measures.note_step(parts)
             at = 0
-            for turn, part in zip(plan.turns, parts, strict=True):
+            for turn, part, own in zip(plan.turns, parts, guesses, strict=True):
                 rows = len(part.ids) if part.wants_all else 1
-                events += self._read(turn, logits[at : at + rows])
+                events += self._read(turn, own, logits[at : at + rows])
                 at += rows
             return events
 
@@ -249,7 +271,16 @@ class Engine:
                 group.begin(now, cached_tokens=turn.sequence.held)
                 self._measures.cached_tokens += turn.sequence.held
 
-    def _read(self, turn: Turn, logits: Tensor) -> list[Event]:
+    def _guess(self, turns: Sequence[Turn]) -> list[Guesses]:
+        """Return guesses for the sequences that write; a constraint knows best."""
+        if self._guesser is None:
+            return [()] * len(turns)
+        return [
+            allowed_guesses(turn, own)
+            for turn, own in zip(turns, self._guesser.guess(turns), strict=True)
+        ]
+
+    def _read(self, turn: Turn, guesses: Guesses, logits: Tensor) -> list[Event]:
         """Note what a sequence has read; where that was all, write its next tokens."""
         sequence = turn.sequence
         group = self._groups[sequence.handle]
@@ -260,7 +291,7 @@ class Engine:
             return []
         events: list[Event] = []
         for sample in (sequence, *self._forks(group, sequence)):
-            events += self._write(group, sample, turn.guesses, logits[-1 - len(turn.guesses) :])
+            events += self._write(group, sample, guesses, logits[-1 - len(guesses) :])
         return events
 
     def _forks(self, group: Group, sequence: TokenSequence) -> list[TokenSequence]:
@@ -299,7 +330,11 @@ class Engine:
             reason, stopped_by = self._why_ended(sequence, picked.id)
             if picked.id != guess:
                 break
-        self._scheduler.advance(sequence, max(0, len(new) - 1))
+        right = max(0, len(new) - 1)
+        self._scheduler.advance(sequence, right)
+        learn(sequence, guessed=len(guesses), right=right, most=self.config.draft_tokens)
+        self._measures.drafted_tokens += len(guesses)
+        self._measures.accepted_tokens += right
         self._measures.written_tokens += len(new)
         told = [picked.logprob for picked in new if picked.logprob is not None]
         event = Event(
@@ -346,12 +381,12 @@ class Engine:
         return events
 
 
-def _part(turn: Turn) -> Part:
+def _part(turn: Turn, guesses: Guesses) -> Part:
     sequence = turn.sequence
     known = sequence.ids[sequence.held : sequence.held + turn.count]
     return Part(
-        ids=[*known, *turn.guesses],
+        ids=[*known, *guesses],
         held=sequence.held,
         pages=sequence.pages,
-        wants_all=bool(turn.guesses) or turn.wants_all,
+        wants_all=bool(guesses) or turn.wants_all,
     )

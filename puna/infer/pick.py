@@ -80,15 +80,29 @@ class Picker:
 
     def _drawn(self, scores: Tensor) -> int:
         """Draw among the tokens that the filters leave, by one uniform number."""
+        return self._at(scores, float(_uniform(self._generator)))
+
+    def _at(self, scores: Tensor, uniform: float) -> int:
         kept = keep_likely(scores[None] / self.config.temperature, self.config)[0]
         ids = (kept > -torch.inf).nonzero()[:, 0]
         if not len(ids):
             return 0  # not a number, which the caller refuses
         heights = kept[ids].double().softmax(-1).cumsum(-1)
-        uniform = torch.rand(1, generator=self._generator, dtype=torch.float64).to(heights.device)
-        target = uniform * heights[-1]
-        place = torch.searchsorted(heights, target, right=True).clamp_max(len(ids) - 1)
-        return int(ids[place])
+        place = torch.searchsorted(heights, uniform * heights[-1:], right=True)
+        return int(ids[place.clamp_max(len(ids) - 1)])
+
+    def uniforms_ahead(self, count: int) -> list[float]:
+        """Return the random numbers that the next draws will take, without taking them."""
+        if self.config.temperature == 0:
+            return [0.0] * count
+        ahead = torch.Generator()
+        ahead.set_state(self._generator.get_state())
+        return [float(_uniform(ahead)) for _ in range(count)]
+
+    def guess(self, logits: Tensor, uniform: float) -> int:
+        """Return what would be drawn with this number, from the logits [V] of another model."""
+        is_greedy = self.config.temperature == 0
+        return _first_most_likely(logits) if is_greedy else self._at(logits, uniform)
 
     def _adjusted(self, logits: Tensor) -> Tensor:
         request = self._request
@@ -119,6 +133,10 @@ class Picker:
             self._counts[token] += 1
         if self.matcher is not None:
             self.matcher.advance(token)
+
+
+def _uniform(generator: torch.Generator) -> Tensor:
+    return torch.rand(1, generator=generator, dtype=torch.float64)
 
 
 def _first_most_likely(scores: Tensor) -> int:

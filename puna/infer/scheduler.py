@@ -27,7 +27,6 @@ class Turn:
     count: int  # known tokens
     drafts: int = 0  # guesses that there is room for
     wants_all: bool = False  # the logits after every token: the request asks for its prompt's
-    guesses: tuple[int, ...] = ()  # that `puna.infer.speculative` made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +159,7 @@ class Scheduler:
             self.pool.hold(page)
             sequence.pages.append(page)
             sequence.held += Z
+            sequence.adopted = sequence.held
 
     def _admit_next(self, turns: dict[int, Turn]) -> bool:
         """Let the next sequence that waits join the running ones, if there is room."""
@@ -212,3 +212,4 @@ class Scheduler:
     def _give_back(self, sequence: TokenSequence) -> None:
         self.pool.release(sequence.pages)
         sequence.pages, sequence.held = [], 0
+        sequence.adopted = sequence.drafted = 0

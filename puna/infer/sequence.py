@@ -4,6 +4,7 @@
 next token, `puna.infer.engine` writes it.
 """
 
+from puna.infer.ngrams import NGrams
 from puna.infer.pages import first_key, next_key
 from puna.infer.pick import Picked, Picker
 from puna.infer.request import Request
@@ -16,9 +17,9 @@ class TokenSequence:
     """The prompt, what was written after it, and where its keys and values lie."""
 
     __slots__ = (
-        "_keys", "decoder", "drafts_wanted", "handle", "held", "ids", "index", "is_running",
-        "limit", "number", "pages", "picker", "prompt_tokens", "request", "samples_to_come",
-        "stops", "total_logprob", "was_preempted",
+        "_keys", "adopted", "decoder", "drafted", "drafts_wanted", "handle", "held", "ids", "index",
+        "is_running", "limit", "ngrams", "number", "pages", "picker", "prompt_tokens", "reach",
+        "request", "samples_to_come", "stops", "total_logprob", "was_preempted",
     )  # fmt: skip
 
     def __init__(
@@ -42,7 +43,11 @@ class TokenSequence:
         self._keys: list[bytes] = []  # of full pages, in order
         self.samples_to_come = 0  # that will share this prompt once it was read
         self.is_running = self.was_preempted = False
+        self.adopted = 0  # tokens at its begin that were found in the cache
+        self.drafted = 0  # tokens that a draft model has read
         self.drafts_wanted = 0
+        self.reach = 0  # guesses that are worth checking; `puna.infer.speculative` learns it
+        self.ngrams: NGrams | None = None
         self.total_logprob = 0.0
         self.stops = StopStrings(request.stop) if request.stop else None
         self.decoder = None
@@ -86,6 +91,7 @@ class TokenSequence:
             tokenizer=tokenizer,
         )  # fmt: skip
         other.held, other.pages, other._keys = self.held, list(self.pages), list(self._keys)
+        other.adopted, other.drafted = self.adopted, self.drafted
         return other
 
     def write(self, picked: Picked) -> None:
