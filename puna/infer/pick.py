@@ -12,8 +12,9 @@ from torch import Tensor
 
 from puna.errors import StateError
 from puna.infer.constraints import Matcher
+from puna.infer.draw import draw_one
 from puna.infer.request import Request, TokenLogprob
-from puna.infer.sampling import keep_likely, most_likely, penalize
+from puna.infer.sampling import most_likely, penalize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,16 +81,7 @@ class Picker:
 
     def _drawn(self, scores: Tensor) -> int:
         """Draw among the tokens that the filters leave, by one uniform number."""
-        return self._at(scores, float(_uniform(self._generator)))
-
-    def _at(self, scores: Tensor, uniform: float) -> int:
-        kept = keep_likely(scores[None] / self.config.temperature, self.config)[0]
-        ids = (kept > -torch.inf).nonzero()[:, 0]
-        if not len(ids):
-            return 0  # not a number, which the caller refuses
-        heights = kept[ids].double().softmax(-1).cumsum(-1)
-        place = torch.searchsorted(heights, uniform * heights[-1:], right=True)
-        return int(ids[place.clamp_max(len(ids) - 1)])
+        return draw_one(scores, self.config, float(_uniform(self._generator)))
 
     def uniforms_ahead(self, count: int) -> list[float]:
         """Return the random numbers that the next draws will take, without taking them."""
@@ -102,7 +94,7 @@ class Picker:
     def guess(self, logits: Tensor, uniform: float) -> int:
         """Return what would be drawn with this number, from the logits [V] of another model."""
         is_greedy = self.config.temperature == 0
-        return _first_most_likely(logits) if is_greedy else self._at(logits, uniform)
+        return _first_most_likely(logits) if is_greedy else draw_one(logits, self.config, uniform)
 
     def _adjusted(self, logits: Tensor) -> Tensor:
         request = self._request
