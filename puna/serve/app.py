@@ -9,10 +9,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as Path_
+from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from puna.serve import batches, chat, embeddings, file_endpoints, listing, responses, text, tokens
@@ -23,7 +22,7 @@ from puna.serve.bodies.responses import ResponsesBody
 from puna.serve.bodies.text import TextBody
 from puna.serve.bodies.tokens import DetokenizeBody, TokenizeBody
 from puna.serve.call import Call
-from puna.serve.endpoint import get, post, send_failure
+from puna.serve.endpoint import get, post
 from puna.serve.failures import Failure
 from puna.serve.files import FileShelf
 from puna.serve.gate import Gate
@@ -71,15 +70,14 @@ class Server:
         )
         operations = self._operations()
         self.description = describe([r for r, _ in operations], needs_key=bool(settings.keys))
-        routes: list[BaseRoute] = [
-            Path_(route.path, _Only(app), methods=[route.method]) for route, app in operations
-        ]
-        app: ASGIApp = Starlette(
-            routes=[*routes, Mount("/", Page())],
-            lifespan=self._lifespan,
-            exception_handlers={404: _not_found, 405: _not_allowed},
-        )
-        app = Gate(app, self.state, Tracer())
+        paths: dict[str, dict[str, ASGIApp]] = {}
+        for route, answer in operations:
+            paths.setdefault(route.path, {})[route.method] = answer
+        self.router = Router(
+            [Path_(path, ByMethod(answers)) for path, answers in paths.items()],
+            redirect_slashes=False, default=Page(), lifespan=self._lifespan,
+        )  # fmt: skip
+        app: ASGIApp = Gate(self.router, self.state, Tracer())
         if settings.origins:
             app = CORSMiddleware(
                 app, allow_origins=settings.origins, allow_methods=["GET", "POST", "DELETE"],
@@ -92,7 +90,7 @@ class Server:
         await self._app(scope, receive, send)
 
     @asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, _: object) -> AsyncIterator[None]:
         try:
             yield
         finally:
@@ -146,37 +144,19 @@ class Server:
         ]  # fmt: skip
 
 
-class _Only:
-    """An ASGI application that Starlette takes for one: functions it would call with a request."""
+class ByMethod:
+    """The operations of one path."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
-
-
-async def _not_found(request: Any, error: Exception) -> Any:
-    return _Told(Failure(404, f"There is nothing at {request.url.path}.", code="not_found"))
-
-
-async def _not_allowed(request: Any, error: Exception) -> Any:
-    text = f"{request.method} is not what {request.url.path} takes."
-    headers = getattr(error, "headers", None) or {}
-    return _Told(Failure(405, text, code="method_not_allowed"), headers)
-
-
-class _Told:
-    """A failure as Starlette's handlers of errors answer it."""
-
-    def __init__(self, failure: Failure, headers: Mapping[str, str] | None = None) -> None:
-        self._failure, self._headers = failure, dict(headers or {})
+    def __init__(self, answers: Mapping[str, ASGIApp]) -> None:
+        self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def marked(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                extra = [(k.lower().encode(), v.encode()) for k, v in self._headers.items()]
-                message["headers"] = [*message["headers"], *extra]
-            await send(message)
-
-        await send_failure(marked, scope["state"]["call"], self._failure)
+        """Answer by the method of the request."""
+        answer = self._answers.get(scope["method"])
+        if answer is None:
+            allow = ", ".join(self._answers)
+            raise Failure(
+                405, f"{scope['path']} takes {allow}, and not {scope['method']}.",
+                code="method_not_allowed", allow=allow,
+            )  # fmt: skip
+        await answer(scope, receive, send)

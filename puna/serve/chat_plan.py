@@ -5,13 +5,12 @@ All that can be wrong with a request is found here, before anything of an answer
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from puna.chat.messages import Message
 from puna.infer.request import Request
-from puna.serve.answer_forms import constraint_of
+from puna.serve.answer_forms import form_of
 from puna.serve.answering import pieces
-from puna.serve.bodies.chat import ChatBody, NamedChoice
+from puna.serve.bodies.chat import ChatBody
 from puna.serve.call import Call
 from puna.serve.dialogs import Declaration, Told, declarations, messages_of, render
 from puna.serve.failures import Failure
@@ -71,7 +70,7 @@ def plan_of(state: State, served: Served, call: Call, body: ChatBody) -> Plan:
     functions = declarations(body.tools)
     shown: list[Declaration] = [*told.builtins, *(tool.declaration for tool in runs), *functions]
     if body.tool_choice == "none":
-        shown, runs, functions = [], (), []
+        shown, runs = [], ()
     n = body.n or 1
     if n > state.settings.max_choices or (runs and n > 1) or (body.scripted_answer and n > 1):
         most = 1 if runs or body.scripted_answer else state.settings.max_choices
@@ -80,15 +79,6 @@ def plan_of(state: State, served: Served, call: Call, body: ChatBody) -> Plan:
         raise Failure(
             400, "scripted_answer: this server does not take scripts.", param="scripted_answer"
         )
-    callable_ = [
-        *(tool["function"] for tool in functions),
-        *({"name": tool.name, "parameters": tool.parameters} for tool in runs),
-    ]
-    constraint = constraint_of(
-        body.response_format, must_be_called(body, callable_),
-        must_call=body.tool_choice == "required" or isinstance(body.tool_choice, NamedChoice),
-        is_parallel=body.parallel_tool_calls is not False and body.tool_choice == "required",
-    )  # fmt: skip
     messages = messages_of(body.messages)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     if body.top_logprobs and not body.logprobs:
@@ -96,7 +86,8 @@ def plan_of(state: State, served: Served, call: Call, body: ChatBody) -> Plan:
     request = request_of(
         served, call, body, render(served, messages, shown, told),
         max_tokens=body.max_completion_tokens or body.max_tokens,
-        n=n, stop=() if shown else body.stops, logprobs=logprobs, constraint=constraint,
+        n=n, stop=() if shown else body.stops, logprobs=logprobs,
+        constraint=form_of(body, shown, served.tok),
     )  # fmt: skip
     script = None
     if body.scripted_answer is not None:
@@ -127,24 +118,3 @@ def server_tools(state: State, asked: bool | list[str] | None) -> tuple[Tool, ..
                 param="server_tools",
             )
     return tuple(allowed[name] for name in dict.fromkeys(names))
-
-
-def must_be_called(body: ChatBody, known: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the functions that `tool_choice` leaves to be called.
-
-    Raises:
-        Failure: it names a tool that is not there, or demands a call where there is none.
-    """
-    if isinstance(body.tool_choice, NamedChoice):
-        name = body.tool_choice.function.name
-        named = [function for function in known if function["name"] == name]
-        if not named:
-            raise Failure(
-                400, f"tool_choice: there is no tool {name!r} in tools.", param="tool_choice"
-            )
-        return named
-    if body.tool_choice == "required" and not known:
-        raise Failure(
-            400, "tool_choice: a call is required and tools is empty.", param="tool_choice"
-        )
-    return known

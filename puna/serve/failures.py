@@ -33,6 +33,7 @@ class Failure(Exception):  # noqa: N818  (an answer, not an error of puna)
     code: str | None = None
     param: str | None = None  # the field of the body that is wrong
     retry_after_s: int | None = None
+    allow: str | None = None  # methods, where the one that came is not among them
 
     @property
     def error(self) -> dict[str, Any]:
@@ -54,6 +55,8 @@ class Failure(Exception):  # noqa: N818  (an answer, not an error of puna)
         """When to come back, where the failure passes."""
         if self.retry_after_s is not None:
             return {"retry-after": str(self.retry_after_s)}
+        if self.allow is not None:
+            return {"allow": self.allow}
         return {"www-authenticate": "Bearer"} if self.status == 401 else {}
 
 

@@ -6,7 +6,7 @@ Source: OpenAI API reference, files.
 import asyncio
 
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -51,8 +51,9 @@ class Upload:
                     )  # fmt: skip
                 content = await file.read()
                 name = (file.filename or "file")[:200]
-        except HTTPException as error:
-            raise Failure(400, f"The form cannot be read: {error.detail}.") from None
+        except MultiPartException as error:
+            told = error.message.rstrip(".")
+            raise Failure(400, f"The form cannot be read: {told}.", code="invalid_form") from None
         entry = await asyncio.to_thread(
             self._state.files.add, content, owner=call.owner, name=name, purpose=purpose
         )

@@ -4,6 +4,7 @@ Answers are described where the suite of tests can hold the server to it: errors
 their kind.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,9 @@ def describe(routes: Sequence[Route], *, needs_key: bool) -> dict[str, Any]:
     _, schemas = models_json_schema([(b, "validation") for b in bodies], ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, needs_key)
+        paths.setdefault(re.sub(r":\w+}", "}", route.path), {})[route.method.lower()] = _operation(
+            route, needs_key
+        )
     return {
         "openapi": "3.1.0",
         "info": {

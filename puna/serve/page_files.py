@@ -7,8 +7,11 @@ speak to it alone, and may not be framed; a script inside an answer has no way t
 from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
+
+from puna.serve.failures import Failure
 
 FOLDER = Path(__file__).parent / "page"
 
@@ -29,7 +32,6 @@ POLICY = "; ".join((
 _HEADERS = {
     "content-security-policy": POLICY,
     "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-cache",
@@ -68,4 +70,10 @@ class Page:
                     headers["content-type"] = kind
             await send(message)
 
-        await self._files(scope, receive, marked)
+        try:
+            await self._files(scope, receive, marked)
+        except HTTPException as error:
+            code = "not_found" if error.status_code == 404 else None
+            raise Failure(
+                error.status_code, f"There is nothing to {scope['method']} at {path}.", code=code
+            ) from None

@@ -13,7 +13,7 @@ from typing import Any
 from puna.chat.messages import Message
 from puna.infer.request import Request, TokenLogprob
 from puna.infer.stops import TextStream
-from puna.serve.answer_forms import constraint_of
+from puna.serve.answer_forms import answer_form
 from puna.serve.answering import pieces, usage_of
 from puna.serve.bodies.text import TextBody
 from puna.serve.call import Call
@@ -67,7 +67,7 @@ def prompts_of(state: State, served: Served, call: Call, body: TextBody) -> list
     if body.best_of is not None and (body.best_of < n or body.stream):
         why = "it cannot be streamed" if body.stream else f"it is below n={n}"
         raise Failure(400, f"best_of={body.best_of}: {why}.", param="best_of")
-    constraint = constraint_of(body.response_format, (), must_call=False, is_parallel=False)
+    constraint = answer_form(body.response_format)
     found = []
     for place, prompt in enumerate(listed):
         is_text = isinstance(prompt, str)
