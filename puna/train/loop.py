@@ -15,6 +15,7 @@ from puna.errors import ConfigError, StateError
 from puna.log import progress
 from puna.model.llama import Llama
 from puna.ops.loss import cross_entropy_sum
+from puna.train.lanes import side_by_side
 from puna.train.meter import Meter
 from puna.train.optimizer import OptimizerConfig, Optimizers, clip_gradients
 from puna.train.schedule import ScheduleConfig, learning_rate_share
@@ -110,12 +111,22 @@ def accumulate_gradients(job: Job, batch: Batch) -> float:
         StateError: the loss is not finite; the checkpoint before it is still on disk.
     """
     targets = max(1, batch.target_tokens)
-    total = 0.0
-    for micro in batch.split(job.config.micro_rows):
+    learnt = [p for p in job.model.parameters() if p.requires_grad]
+
+    def differentiate(micro: Batch) -> tuple[float, tuple[Tensor, ...]]:
         with precision(job.config.dtype, micro.ids.device):
             loss = job.loss(job.model, micro) / targets
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
+        return float(loss.detach()), torch.autograd.grad(loss, learnt)
+
+    micros = batch.split(job.config.micro_rows)
+    total = 0.0
+    is_cpu = batch.ids.device.type == "cpu"
+    wave = torch.get_num_threads() if is_cpu else 1  # gradients held at once
+    for first in range(0, len(micros), wave):
+        for loss, gradients in side_by_side(differentiate, micros[first : first + wave]):
+            total += loss
+            for p, gradient in zip(learnt, gradients, strict=True):
+                p.grad = gradient if p.grad is None else p.grad.add_(gradient)
     if not math.isfinite(total):
         raise StateError(
             f"{job.title}: the loss became {total}; a finite number is expected. Lower the "
