@@ -132,6 +132,11 @@ class Engine:
             self._arrived.append((group, sequence))
         return handle
 
+    def prepare_constraints(self) -> None:
+        """Read the tokenizer for constraints now, and not when the first request brings one."""
+        if self._constraints is not None:
+            self._constraints.prepare()
+
     def cancel(self, handle: int) -> None:
         """End a request; its pages are free at once, or after the step that runs. Twice is once."""
         self._cancelled.append(handle)

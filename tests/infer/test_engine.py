@@ -144,3 +144,22 @@ def test_a_deadline_ends_a_request() -> None:
     (event,) = engine.step()
     assert event.finish_reason == "deadline"
     assert engine.pages.free == engine.pages.pages
+
+
+@pytest.mark.skipif(not BACKENDS[0], reason="puna was installed without a compiler")
+@pytest.mark.parametrize("draft_tokens", [0, 4])
+def test_logprobs_are_the_same_to_the_bit_in_any_company(draft_tokens: int) -> None:
+    """Alone, among others, preempted, guessed for, and with half the prompt from the cache."""
+    model = tiny_model(context=128)
+    (prompt,) = prompts_of([37])
+    request = Request(ids=prompt, sampling=GREEDY, max_tokens=40, logprobs=3)
+    alone = run(tiny_engine(model), request)[0][0].logprobs
+    engine = tiny_engine(model, cache_tokens=136, draft_tokens=draft_tokens)
+    company = [Request(ids=ids, sampling=GREEDY, max_tokens=50) for ids in prompts_of([9, 5, 7])]
+    done = run(engine, *company, request)
+    assert engine.stats().preemptions > 0
+    assert done[-1][0].logprobs == alone
+    again = run(engine, request)[0][0]
+    assert again.spent is not None
+    assert again.spent.cached_tokens > 0
+    assert again.logprobs == alone
