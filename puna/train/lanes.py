@@ -8,6 +8,7 @@ results come back in order, so the sums that are made of them do not depend on w
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from threading import Barrier
 from typing import TypeVar
 
 import torch
@@ -27,9 +28,16 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
 @cache
 def _pool(lanes: int, threads: int) -> ThreadPoolExecutor:
-    """Return the workers, each with so many threads of its own; they wait while there is no work."""
+    """Return the workers, each with so many threads of its own; between calls they wait."""
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(lanes, "lane", initializer=torch.set_num_threads, initargs=(threads,))
-    list(pool.map(lambda _: None, range(lanes)))
+    all_are_here = Barrier(lanes)
+
+    def take_threads(_: int) -> None:
+        torch.get_num_threads()  # the first look in a thread sets it to what the process has
+        torch.set_num_threads(threads)
+        all_are_here.wait()
+
+    pool = ThreadPoolExecutor(lanes, "lane")
+    list(pool.map(take_threads, range(lanes)))
     torch.set_num_threads(before)  # what a worker sets is also what later threads begin with
     return pool
