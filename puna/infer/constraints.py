@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from puna.errors import ExtraError, RequestError
-from puna.tokenizer.interface import Tokenizer
+from puna.tokenizer.interface import AddsSpace, Tokenizer
 
 Kind = Literal["json_schema", "regex", "lark", "gbnf", "choice"]
 COMPILED = 64  # grammars that are remembered
@@ -153,11 +153,21 @@ class _Bytes:
         self.tokens += [f"<|unused {i}|>".encode() for i in range(known, vocab)]
         self.special_token_ids = sorted(special | set(range(known, vocab)))
         self._tokenizer = tokenizer
+        self._adds_space = isinstance(tokenizer, AddsSpace) and tokenizer.adds_space
+        # Of two ids with the same bytes the higher one is a word, the lower a single byte.
+        self._of_bytes = {piece: i for i, piece in enumerate(self.tokens[:known])}
 
     def __call__(self, text: bytes | str) -> list[int]:
+        """Return the ids of text in the middle of an answer, without the space before a text."""
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
-        return self._tokenizer.encode(text)
+        ids = self._tokenizer.encode(text)
+        if not self._adds_space or not ids:
+            return ids
+        rest = self.tokens[ids[0]].removeprefix(b" ")
+        whole = self._of_bytes.get(rest)
+        first = [self._of_bytes[bytes([byte])] for byte in rest] if whole is None else [whole]
+        return [*(first if rest else ()), *ids[1:]]
 
 
 def _library_tokenizer(tokenizer: Tokenizer, vocab: int) -> Any:

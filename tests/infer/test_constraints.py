@@ -5,6 +5,7 @@ import torch
 
 from puna.chat.declared import declare
 from puna.chat.format import ChatFormat
+from puna.checkpoint.load import load_tokenizer
 from puna.errors import RequestError
 from puna.infer.constraints import Constraint, Constraints
 from puna.infer.engine import Engine, EngineConfig, Request
@@ -12,6 +13,7 @@ from puna.infer.sampling import SamplingConfig
 from puna.infer.tool_grammar import calls_or_answer
 from tests.infer.engines import BACKENDS, Written, run
 from tests.infer.tiny import GREEDY, tiny_model
+from tests.testdata import testdata
 
 pytest.importorskip("llguidance", reason="the extra serve is not installed")
 from tests.llm.scripted import BYTES, TAG
@@ -136,6 +138,25 @@ def test_control_tokens_are_no_text_and_stop_ids_wait_for_the_end() -> None:
     matcher.advance(65)
     allowed = matcher.allowed()
     assert set(allowed[special].nonzero().flatten().tolist()) == {id - 256 for id in BYTES.stop_ids}
+
+
+@pytest.mark.parametrize("folder", ["llama2", "llama3"])
+def test_vocabularies_of_every_kind_can_be_ruled(folder: str) -> None:
+    """Llama 2's puts a space before every text, which is no part of an answer."""
+    tok = load_tokenizer(testdata(f"tokenizers/{folder}"))
+    rules = Constraints(tok, vocab=tok.vocab, stop_ids=tok.stop_ids)
+    matcher = rules.matcher(Constraint.json_schema(PERSON))
+    text, ids = b'{"name": "Jos\xc3\xa9", "age": 41}', []
+    while text:
+        allowed = matcher.allowed()
+        forced = matcher.forced()
+        pieces = {tok.piece(i): i for i in allowed.nonzero()[:, 0].tolist()}
+        ids.append(max((p for p in pieces if text.startswith(p)), key=len))
+        if forced:
+            assert text.startswith(b"".join(map(tok.piece, forced)))
+        matcher.advance(pieces[ids[-1]])
+        text = text.removeprefix(ids[-1])
+    assert set(matcher.allowed().nonzero()[:, 0].tolist()) == tok.stop_ids
 
 
 # Tools and a schema in one request
