@@ -2,6 +2,7 @@
 # make test    the whole test suite                             (JOBS=4  ARGS="-k tokenizer")
 # make check   lint, format, types, import direction
 # make bench   measure beside the peers; every script of bench/ (ARGS=--quick)
+# make bench-serve  the server beside its engine: HTTP, many requests, known prefixes
 # make bench-cpu  the native kernels beside llama.cpp and OpenVINO, built for this machine first
 # make clean   remove the environment and caches; runs/ stays
 #
@@ -18,7 +19,7 @@ BIN := .venv/bin
 READY := .venv/ready
 NATIVE := $(shell find native -name '*.*' -type f)
 
-.PHONY: raise test check bench bench-cpu clean
+.PHONY: raise test check bench bench-cpu bench-serve clean
 
 raise: $(READY)
 	$(BIN)/puna raise $(if $(RUN),--run $(RUN)) $(ARGS)
@@ -34,6 +35,9 @@ check: $(READY)
 
 bench: $(READY)
 	set -e; for script in bench/*.py; do $(BIN)/python "$$script" $(ARGS); done
+
+bench-serve: $(READY)
+	$(BIN)/python bench/serve.py $(ARGS)
 
 # llama.cpp is built from its source with every instruction that this processor has: minutes.
 bench-cpu: $(READY)

@@ -22,6 +22,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     quantize: str | None = None,
+    adapter: list[str] | None = None,
     api_key_env: str | None = None,
     max_queue: int = 256,
     max_running: int = 64,
@@ -61,6 +62,8 @@ def serve(
         host: The address to listen on; 0.0.0.0 is every one of this machine.
         port: The port; 0 takes a free one.
         quantize: Round the weights on the way: int8, int4 or fp8.
+        adapter: A LoRA adapter beside its model, NAME=FOLDER for the first model or
+            NAME=MODEL:FOLDER for the one of that name; clients choose it by its own name.
         api_key_env: The variable of the environment that holds the keys, with commas between.
             Without it everybody who reaches the address may ask.
         max_queue: Requests that may wait; more are answered with 429.
@@ -96,26 +99,30 @@ def serve(
 
     named = names_of(models)
     keys = read_keys(api_key_env)
-    door = open_socket(host, port)
-    config = EngineConfig(
-        most_running=max_running, queue_limit=max_queue, cache_tokens=cache_tokens,
-        draft_tokens=draft_tokens, tokens_a_step=max(512, max_running),
-    )  # fmt: skip
-    served = load_all(
-        named, config, quantize=quantize, tokenizer=tokenizer, device=device, dtype=dtype
-    )
-    with opened(tools, served, folder=folder, unprotected=unprotected) as offered, log_to_stderr():
-        settings = Settings(
-            keys=keys, origins=tuple(cors or ()), max_queue=max_queue,
-            max_body_bytes=max_body_mib * MEBIBYTE, max_choices=max_choices, drain_s=drain_s,
-            files=files, tools=tuple(offered), logs_text=log_text, is_scripted=scripted_answers,
+    with open_socket(host, port) as door:
+        config = EngineConfig(
+            most_running=max_running, queue_limit=max_queue, cache_tokens=cache_tokens,
+            draft_tokens=draft_tokens, tokens_a_step=max(512, max_running),
         )  # fmt: skip
-        where = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}"
-        if not keys and host not in ("127.0.0.1", "localhost", "::1"):
-            note("no key is needed here: everybody who reaches this address may ask")
-        if scripted_answers:
-            note("--scripted-answers: requests may say what the model says; for tests alone")
-        run(Server(served, settings), door, lambda: print(f"serving at {where}", flush=True))
+        served = load_all(
+            named, config, quantize=quantize, tokenizer=tokenizer, device=device, dtype=dtype
+        )
+        add_adapters(served, adapter or (), config)
+        with (
+            opened(tools, served, folder=folder, unprotected=unprotected) as offered,
+            log_to_stderr(),
+        ):
+            settings = Settings(
+                keys=keys, origins=tuple(cors or ()), max_queue=max_queue,
+                max_body_bytes=max_body_mib * MEBIBYTE, max_choices=max_choices, drain_s=drain_s,
+                files=files, tools=tuple(offered), logs_text=log_text, is_scripted=scripted_answers,
+            )  # fmt: skip
+            where = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}"
+            if not keys and host not in ("127.0.0.1", "localhost", "::1"):
+                note("no key is needed here: everybody who reaches this address may ask")
+            if scripted_answers:
+                note("--scripted-answers: requests may say what the model says; for tests alone")
+            run(Server(served, settings), door, lambda: print(f"serving at {where}", flush=True))
     return 0
 
 
@@ -176,8 +183,36 @@ def load_all(
     served: dict[str, Served] = {}
     for name, path in named.items():
         llm = load(path, quantize=quantize, device=device, dtype=dtype, tokenizer=tokenizer)
-        served[name] = Served.of(name, llm, config, root=path)
+        served[name] = Served.of(name, llm, config)
     return served
+
+
+def add_adapters(served: "dict[str, Served]", given: Sequence[str], config: object) -> None:
+    """Put adapters into service: models of their own, which share their base's weights.
+
+    Raises:
+        RequestError: an adapter has no name of its own, or no base.
+    """
+    import copy
+
+    from puna.infer.adapters import with_adapter
+    from puna.infer.engine import EngineConfig
+    from puna.serve.served import Served
+
+    assert isinstance(config, EngineConfig)
+    for text in given:
+        name, _, where = text.partition("=")
+        base, colon, folder = where.partition(":")
+        if not colon or base not in served:
+            base, folder = next(iter(served)), where
+        if not name or not folder or name in served:
+            raise RequestError(
+                f"--adapter: {text!r} was given; NAME=FOLDER or NAME=MODEL:FOLDER with a name that "
+                "no model has is expected."
+            )
+        llm = copy.copy(served[base].llm)
+        llm.model, llm.name = with_adapter(llm.model, folder), name
+        served[name] = Served.of(name, llm, config, root=served[base].name)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ def _about(state: State, served: Served) -> dict[str, Any]:
         "object": "model",
         "created": state.created,
         "owned_by": "puna",
+        "root": served.root,
         "max_model_len": served.context,
         "puna": {
             "parameters": config.parameters,
