@@ -176,7 +176,7 @@ class Service(RuleBasedStateMachine):
 TestPool = Pool.TestCase
 TestPool.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestService = Service.TestCase
-TestService.settings = settings(max_examples=25, stateful_step_count=18, deadline=None)
+TestService.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
 
 
 def test_keys_tell_every_text_from_every_other() -> None:
