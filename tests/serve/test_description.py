@@ -8,7 +8,7 @@ from tests.serve.live import running, tiny_llm
 
 # What a random body may cost is bounded by the tiny context alone.
 QUICK = settings(
-    max_examples=8, deadline=None, phases=(Phase.explicit, Phase.generate), derandomize=True,
+    max_examples=4, deadline=None, phases=(Phase.explicit, Phase.generate), derandomize=True,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 FINE = {200, 400, 401, 404, 405, 406, 408, 413, 415, 422, 429}
