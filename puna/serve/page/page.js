@@ -13,7 +13,7 @@ import { runAnswer } from "./talk/run.js";
 import { addMessage, choose, leafOf, newConversation, shownPath, siblingsOf } from "./talk/tree.js";
 import { Failure } from "./talk/failures.js";
 import { composerView, showMeter } from "./view/composer.js";
-import { closeDrawers, syncDrawers, toggleDrawer } from "./view/drawers.js";
+import { closeDrawers, openDrawer, syncDrawers, toggleDrawer } from "./view/drawers.js";
 import { askKey, wireDialogs } from "./view/keydialog.js";
 import { listen } from "./view/keyboard.js";
 import { panelView } from "./view/panel.js";
@@ -331,7 +331,7 @@ function wire() {
     editLast: () => press(".question [data-act=edit]"),
     above: () => neighbour(-1),
     below: () => neighbour(1),
-    search: () => (document.body.classList.remove("hides-side"), part("filter").focus()),
+    search: () => (openDrawer("side"), part("filter").focus()),
     side: () => toggleDrawer("side"),
     panel: () => toggleDrawer("panel"),
     copyLast: () => {

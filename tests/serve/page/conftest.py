@@ -1,4 +1,4 @@
-"""One headless browser for the tests of the page, and a fresh profile for each of them."""
+"""One headless browser for the tests of the page, emptied before each of them."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,6 +13,14 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+EMPTY = """async () => {
+  localStorage.clear();
+  sessionStorage.clear();
+  await new Promise((done) => {
+    const asked = indexedDB.deleteDatabase("puna");
+    asked.onsuccess = asked.onerror = asked.onblocked = done;
+  });
+}"""
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +40,17 @@ def one_server() -> Iterator[StandIn]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def profile(browser: Any) -> Iterator[Any]:
+    """One profile for all tests, so that the files of the page are fetched once."""
+    context = browser.new_context(
+        viewport={"width": 1200, "height": 800}, permissions=["clipboard-read", "clipboard-write"]
+    )
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+
+
 @pytest.fixture
 def server(one_server: StandIn) -> StandIn:
     one_server.reset()
@@ -39,21 +58,41 @@ def server(one_server: StandIn) -> StandIn:
 
 
 @pytest.fixture
-def page(browser: Any, server: StandIn) -> Iterator[Any]:
-    """An opened page; a script error or a breach of the policy fails the test."""
-    context = browser.new_context(
-        viewport={"width": 1200, "height": 800}, permissions=["clipboard-read", "clipboard-write"]
-    )
-    context.set_default_timeout(8000)
-    found = context.new_page()
-    problems: list[str] = []
-    found.on("pageerror", lambda error: problems.append(str(error)))
-    found.on("console", lambda said: problems.append(said.text) if is_breach(said) else None)
-    found.goto(server.url)
-    found.wait_for_selector("body[data-ready]")
+def page(profile: Any, server: StandIn) -> Iterator[Any]:
+    """An opened page without a past; a script error or a breach of the policy fails the test."""
+    found, problems = watched(profile)
+    found.goto(f"{server.url}icon.svg")
+    found.evaluate(EMPTY)
+    opened(found, server)
+    yield found
+    found.close()
+    assert not problems
+
+
+@pytest.fixture(scope="session")
+def sheet(browser: Any, one_server: StandIn) -> Iterator[Any]:
+    """A page for tests that only render text."""
+    one_server.reset()
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    found, problems = watched(context)
+    opened(found, one_server)
     yield found
     context.close()
     assert not problems
+
+
+def opened(page: Any, server: StandIn) -> None:
+    page.goto(server.url)
+    page.wait_for_selector("body[data-ready]")
+
+
+def watched(context: Any) -> tuple[Any, list[str]]:
+    """Return a new page and the list of what goes wrong on it."""
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if is_breach(said) else None)
+    return page, problems
 
 
 def is_breach(said: Any) -> bool:

@@ -125,7 +125,8 @@ def stand_in() -> Iterator[StandIn]:
             name = self.path.partition("?")[0].lstrip("/") or "index.html"
             path = PAGE / name
             if path.is_file() and path.resolve().is_relative_to(PAGE.resolve()):
-                self.answer(200, path.read_bytes(), KINDS[path.suffix])
+                kept = {"cache-control": "max-age=600"}  # the profile fetches each file once
+                self.answer(200, path.read_bytes(), KINDS[path.suffix], kept)
             else:
                 self.answer(404, b"", "text/plain")
 

@@ -24,8 +24,8 @@ export function renderBlock(block) {
 
 const BLOCKS = {
   paragraph: ({ text }) => element("p", { dir: "auto" }, renderInline(text)),
-  // The page's own headings are h1 and h2; those of an answer come below them.
-  heading: ({ level, text }) => element(`h${Math.min(6, level + 2)}`, { class: `h${level}`, dir: "auto" }, renderInline(text)),
+  // The page's own heading is h1; those of an answer come below it.
+  heading: ({ level, text }) => element(`h${Math.min(6, level + 1)}`, { class: `h${level}`, dir: "auto" }, renderInline(text)),
   rule: () => element("hr"),
   quote: ({ blocks }) => element("blockquote", { dir: "auto" }, blocks.map(renderBlock)),
   code: ({ language, text }) => codeBlock(language, text),

@@ -96,6 +96,8 @@ function readScripts(reader, start) {
       above = above ? row([above, readArgument(reader)]) : readArgument(reader);
     } else if (isSign(sign, "'") && !above) {
       above = readPrimes(reader);
+    } else if (isSign(sign, "_") || isSign(sign, "^")) {
+      throw new MathsError("a second script stands where one is possible");
     } else {
       break;
     }
@@ -114,6 +116,7 @@ function readPrimes(reader) {
 function readArgument(reader) {
   const sign = peek(reader);
   if (sign?.kind === "open") return readGroup(reader);
+  if (sign?.kind === "sign" && /\d/.test(sign.text)) return { kind: "number", text: take(reader).text }; // x^12 is x^1 2
   if (isSign(sign, "_") || isSign(sign, "^") || isSign(sign, "&")) throw new MathsError("an argument is missing");
   return readAtom(reader) ?? row([]);
 }

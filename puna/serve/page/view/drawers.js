@@ -14,6 +14,11 @@ export function toggleDrawer(name) {
   if (!isWide) part(opens ? `close-${name}` : `toggle-${name}`).focus();
 }
 
+/** Show a column, if it is not shown. */
+export function openDrawer(name) {
+  if (part(name).inert) toggleDrawer(name);
+}
+
 /** Close what lies over the thread; true when there was something. */
 export function closeDrawers() {
   const wasOpen = !part("veil").hidden;

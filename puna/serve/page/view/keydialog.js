@@ -24,4 +24,7 @@ export function wireDialogs() {
       form.closest("dialog").close(event.submitter?.value ?? "");
     });
   }
+  for (const button of document.querySelectorAll("dialog [data-close]")) {
+    button.addEventListener("click", () => button.closest("dialog").close(""));
+  }
 }
