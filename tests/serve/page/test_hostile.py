@@ -23,7 +23,7 @@ MARKUP = [
     r"$$\text{</annotation></semantics></math><script>window.hacked=1</script>}$$",
     r"\(\style{background:url(https://evil.test)}{x} \class{x}{y} \unicode{x41}\)",
     "<style>body{display:none}</style><link rel=stylesheet href=https://evil.test/x.css>",
-    "<base href=https://evil.test/><form action=https://evil.test><meta http-equiv=refresh content=0>",
+    "<base href=https://evil.test/><form action=https://evil.test><meta http-equiv=refresh>",
     "__proto__ [constructor](constructor) ```__proto__\nx\n```",
 ]
 

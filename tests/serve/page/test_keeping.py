@@ -83,7 +83,7 @@ def test_an_export_is_imported_as_it_was(page: Any, server: StandIn, tmp_path: P
 
 def test_a_file_that_is_no_export_is_refused_in_a_sentence(page: Any) -> None:
     loop = {"a": {"role": "user", "parent": "b"}, "b": {"role": "user", "parent": "a"}}
-    files = [
+    files: list[tuple[Any, str]] = [
         ("{", "The file is not JSON."),
         ('{"a": 1}', "holds no conversations of puna"),
         ({"version": 9}, "reads version 1"),

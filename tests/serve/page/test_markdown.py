@@ -97,7 +97,8 @@ def test_copying_gives_the_source(sheet: Any) -> None:
 def test_growing_text_ends_as_the_whole_text_and_keeps_what_stood(sheet: Any) -> None:
     """Every prefix of an answer is shown on the way; finished blocks keep their nodes."""
     text = (
-        "# Head\n\nSome **bold** text.\n\n- a\n- b\n  1. c\n\n```python\nx = [1, 2]\nprint(x)\n```\n\n"
+        "# Head\n\nSome **bold** text.\n\n- a\n- b\n  1. c\n\n"
+        "```python\nx = [1, 2]\nprint(x)\n```\n\n"
         "| a | b |\n|---|---|\n| 1 | 2 |\n\n$$x^2$$\n\n> quote\n\nend `code"
     )
     same, kept = sheet.evaluate(

@@ -1,7 +1,7 @@
 from typing import Any
 
 from tests.serve.page.acting import answer, ask, settle
-from tests.serve.page.standin import CUT, Gate, Refusal, StandIn, chunk, spoken, usage
+from tests.serve.page.standin import CUT, Gate, Refusal, Reply, StandIn, chunk, spoken, usage
 
 
 def last_words(body: dict[str, Any]) -> str:
@@ -9,10 +9,15 @@ def last_words(body: dict[str, Any]) -> str:
     return text
 
 
+def always(reply: Any) -> Reply:
+    return lambda body: reply
+
+
 def test_an_answer_streams_and_ends_with_its_figures(page: Any, server: StandIn) -> None:
     gate = Gate()
     server.reply = lambda body: [
-        chunk({"content": "One **two"}), gate, chunk({"content": "** three"}), 0.2, chunk({}, "stop"), usage(1000, 24),
+        chunk({"content": "One **two"}), gate, chunk({"content": "** three"}), 0.2,
+        chunk({}, "stop"), usage(1000, 24),
     ]  # fmt: skip
     page.fill("#draft", "Count")
     page.press("#draft", "Enter")
@@ -95,7 +100,7 @@ def test_failures_say_what_helps_and_lose_no_words(page: Any, server: StandIn) -
         ([{"error": {"message": "out of memory"}}], "out of memory"),
     ]
     for reply, sentence in cases:
-        server.reply = lambda body, reply=reply: reply
+        server.reply = always(reply)
         ask(page, f"Say {sentence}")
         assert sentence in page.locator(".notice").last.inner_text()
     assert page.locator(".bubble").count() == len(cases)

@@ -37,12 +37,11 @@ def test_a_call_for_the_user_waits_for_what_the_user_says(page: Any, server: Sta
     page.click(".call-form button")
     page.wait_for_selector("text=It is cool.")
     settle(page)
+    asked = {"name": "weather", "arguments": '{"city": "La Paz"}'}
     assert server.bodies[-1]["messages"][1:] == [
         {
             "role": "assistant", "content": None,
-            "tool_calls": [
-                {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "La Paz"}'}}
-            ],
+            "tool_calls": [{"id": "call_1", "type": "function", "function": asked}],
         },
         {"role": "tool", "tool_call_id": "call_1", "content": "14 degrees"},
     ]  # fmt: skip
@@ -56,9 +55,8 @@ def test_tokens_tell_their_probability_to_pointer_and_keyboard(page: Any, server
     server.reply = lambda body: measured(words)
     ask(page, "Well?")
     tokens = page.locator(".token")
-    assert [token.split()[1] for token in tokens.evaluate_all("all => all.map(t => t.className)")] == [
-        "level-0", "level-4", "level-2",
-    ]  # fmt: skip
+    levels = tokens.evaluate_all("all => all.map((token) => token.classList[1])")
+    assert levels == ["level-0", "level-4", "level-2"]
     tokens.nth(1).hover()
     card = page.locator("#token-card")
     assert card.locator(".token-head").inner_text().split("\n") == ["␣maybe", "id 101", "7.0 %"]
