@@ -2,7 +2,7 @@
 
 Short ones in the first stage let a small model form the circuits that copy from the context; long
 ones in the context extension teach it to look as far as the new length reaches. `puna.evals.needle`
-asks in the same form, for pairs of names that never occur here.
+asks in the same form. Names are paired anew in every text, so a pair that is remembered is no help.
 """
 
 import random
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from puna.data.document import Document
-from puna.data.heldout import held_out_group
 from puna.errors import ConfigError
 from puna.tokenizer.interface import Tokenizer
 
@@ -30,7 +29,7 @@ FAMILIES = (
 
 # The answer follows its key at once: the pattern that attention learns to copy first.
 FACT = "One keeper is called {name} {family}."
-QUESTION = "One keeper is called {name}"
+QUESTION = "Keeper: {name}"
 
 Measure = Callable[[str], int]  # the length of a text, in characters or in tokens
 
@@ -53,17 +52,13 @@ class Needle:
         return QUESTION.format(name=self.name)
 
 
-def held_out_needle(needle: Needle) -> bool:
-    """Whether a pair of names is reserved for evaluation: one in ten, by its hash."""
-    return held_out_group(f"{needle.name} {needle.family}", 0.1)
-
-
 def recall_documents(
     hay: Iterable[str],
     *,
     length: int,
     count: int,
     needles: int = 4,
+    rounds: int = 1,
     measure: Measure = len,
     seed: int | str = 0,
 ) -> Iterator[Document]:
@@ -72,15 +67,16 @@ def recall_documents(
     Args:
         hay: texts of any length, repeated from the start where they run out.
         length: of a whole document in the units of `measure`, BOS and EOS not counted.
-        needles: facts a document; each is asked once, in another order.
+        needles: facts a document.
+        rounds: how often each is asked; every round has an order of its own.
     Raises:
         ConfigError: there is no hay, or the needles alone are too long.
     """
     rng = random.Random(f"recall {seed}")
     sentences = _sentences(hay)
     for index in range(count):
-        hidden = draw_needles(rng, needles, held_out=False)
-        asked = rng.sample(hidden, len(hidden))
+        hidden = draw_needles(rng, needles)
+        asked = [needle for _ in range(rounds) for needle in rng.sample(hidden, len(hidden))]
         end = "\n" + "\n".join(f"{needle.question} {needle.family}" for needle in asked)
         facts = [needle.fact for needle in hidden]
         room = length - measure(end) - sum(measure(" " + fact) for fact in facts)
@@ -117,15 +113,12 @@ def answers_only(document: Document, tokenizer: Tokenizer) -> tuple[list[int], l
     return ids, mask
 
 
-def draw_needles(rng: random.Random, count: int, *, held_out: bool) -> list[Needle]:
-    """Draw facts about different people of different families, held out or not."""
+def draw_needles(rng: random.Random, count: int) -> list[Needle]:
+    """Draw facts about different people of different families."""
     if not 1 <= count <= len(NAMES):
         raise ConfigError(f"recall: {count} needles; 1 to {len(NAMES)} are expected.")
-    while True:
-        names, families = rng.sample(NAMES, count), rng.sample(FAMILIES, count)
-        needles = [Needle(name=n, family=f) for n, f in zip(names, families, strict=True)]
-        if all(held_out_needle(needle) == held_out for needle in needles):
-            return needles
+    names, families = rng.sample(NAMES, count), rng.sample(FAMILIES, count)
+    return [Needle(name=n, family=f) for n, f in zip(names, families, strict=True)]
 
 
 def hide(hay: Sequence[str], facts: Sequence[str], depths: Sequence[float]) -> str:

@@ -93,7 +93,7 @@ def make_haystack(
     Raises:
         RequestError: the length has no room for the needle and the question.
     """
-    hidden = draw_needles(rng, 1, held_out=True)[0]
+    hidden = draw_needles(rng, 1)[0]
     shared, answer, others = _answers(tok, rng, hidden)
     fact = tok.encode(" " + hidden.fact)
     question = [*tok.encode("\n" + hidden.question), *shared]

@@ -48,8 +48,9 @@ def pack_stage(run: Run) -> dict[str, Any]:
     for phase in run.recipe.extend:
         name = f"extend-{phase.sequence}"
         counts[name] = _pack_extension(run, tokenizer, folder / name, phase.sequence)
-    if run.recipe.sft is not None:
-        counts["sft"] = _pack_dialogs(run, tokenizer, folder / "sft", run.recipe.sft.sequence)
+    shares = {"sft": run.recipe.recall.sft_share, "sft-long": run.recipe.recall.long_share}
+    for name, phase in run.recipe.tuning():
+        counts[name] = _pack_dialogs(run, tokenizer, folder / name, phase.sequence, shares[name])
     note("pack: " + ", ".join(f"{name} {tokens:,} tokens" for name, tokens in counts.items()))
     return {"tokens": counts, "sources": dict(sources)}
 
@@ -108,44 +109,38 @@ def _pack_extension(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int)
 
 
 def _recalls(
-    run: Run,
-    tokenizer: Tokenizer,
-    length: int,
-    count: int,
-    *,
-    needles: int | None = None,
-    salt: str = "",
+    run: Run, tokenizer: Tokenizer, length: int, count: int, *, salt: str = ""
 ) -> Iterator[Document]:
     """Generate texts that end in questions about facts in them, in hay from the documents."""
     hay = (d.text for d in read_split(documents_folder(run), "train") if d.source == "general")
-    if needles is None:
-        needles = min(24, max(1, length // run.recipe.recall.tokens_per_needle))
+    config = run.recipe.recall
     return recall_documents(
         hay,
         length=length,
         count=count,
-        needles=needles,
+        needles=min(config.needles, max(1, length // 64)),
+        rounds=config.rounds,
         measure=lambda text: len(tokenizer.encode(text)),
         seed=f"{run.recipe.seed}{salt}",
     )
 
 
-def _pack_dialogs(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int) -> int:
-    """Write the dialogs and, among them, questions about facts far above, shuffled."""
+def _pack_dialogs(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int, share: float) -> int:
+    """Write the dialogs and, among them, questions about facts far above, shuffled.
+
+    Args:
+        share: of the tokens, of the questions; they come in lengths from `sequence` / 8 upwards.
+    """
     chat = ChatFormat(tokenizer, dialect="meta")
     pairs = []
     for dialog in dialogs(run.recipe.dialogs):
         prompt = chat.render(dialog.messages, tools=dialog.tools or None, reply=False)
         pairs.append((list(prompt.ids), list(prompt.loss_mask)))
-    share = run.recipe.recall.sft_share
     tokens = sum(len(ids) for ids, _ in pairs) * share / (1 - share)
-    # Short texts with one or two facts come first to be learnt; the long ones stretch them.
-    lengths = [length for length in (96, 192, 384, 768, 1536, 2048) if length <= sequence]
-    for needles, length in enumerate(lengths, start=1):
+    lengths = [sequence >> halvings for halvings in (3, 2, 1, 0)]
+    for length in lengths:
         count = int(tokens / len(lengths) / length)
-        recalls = _recalls(
-            run, tokenizer, length - length // 16, count, needles=needles, salt="/sft"
-        )
+        recalls = _recalls(run, tokenizer, length - length // 16, count, salt=f"/{folder.name}")
         asked = (answers_only(document, tokenizer) for document in recalls)
         pairs += [pair for pair in asked if len(pair[0]) <= sequence]
     random.Random(run.recipe.seed).shuffle(pairs)

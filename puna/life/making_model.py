@@ -61,12 +61,11 @@ def sft_stage(run: Run) -> dict[str, Any]:
 
     Source: The Llama 3 Herd of Models, section 4.1.3.
     """
-    assert run.recipe.sft is not None
     model = load_model(base_folder(run))
-    facts = _train(run, "sft", "sft", model, run.recipe.sft)
+    facts = {name: _train(run, "sft", name, model, phase) for name, phase in run.recipe.tuning()}
     template = (Path(chat_room.__file__).parent / "meta.jinja").read_text()
     _save(run, model, run.stage("sft") / "model", chat_template=template)
-    return {"phases": {"sft": facts}}
+    return {"phases": facts}
 
 
 def first_shape(run: Run) -> ModelConfig:

@@ -6,14 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puna.data.recall import (
-    Needle,
-    answers_only,
-    held_out_needle,
-    hide,
-    recall_documents,
-    split_sentences,
-)
+from puna.data.recall import answers_only, hide, recall_documents, split_sentences
 from puna.errors import ConfigError
 from tests.chat.dialogs import BYTES
 
@@ -26,10 +19,9 @@ def test_every_question_is_answered_by_one_fact(length: int, needles: int, seed:
     for document in recall_documents(HAY, length=length, count=2, needles=needles, seed=seed):
         assert length - 20 <= len(document.text) <= length
         facts = dict(re.findall(r"called (\w+) (\w+)\.", document.text))
-        asked = dict(re.findall(r"(?m)called (\w+) (\w+)$", document.text))
+        asked = dict(re.findall(r"(?m)^Keeper: (\w+) (\w+)$", document.text))
         assert facts == asked
         assert len(facts) == needles
-        assert not any(held_out_needle(Needle(name=n, family=f)) for n, f in facts.items())
 
 
 def test_the_length_may_be_counted_in_tokens() -> None:
@@ -38,6 +30,18 @@ def test_the_length_may_be_counted_in_tokens() -> None:
 
     document = next(recall_documents(HAY, length=120, count=1, measure=words))
     assert 118 <= words(document.text) <= 120
+
+
+def test_a_name_has_another_family_in_every_text() -> None:
+    texts = [d.text for d in recall_documents(HAY, length=3000, count=40, needles=32)]
+    families = {re.search(r"called Alma (\w+)", text)[1] for text in texts}  # type: ignore[index]
+    assert len(families) > 15
+
+
+def test_every_round_asks_for_all_of_them() -> None:
+    document = next(recall_documents(HAY, length=900, count=1, needles=3, rounds=4))
+    asked = re.findall(r"(?m)^Keeper: (\w+)", document.text)
+    assert {name: asked.count(name) for name in asked} == dict.fromkeys(asked[:3], 4)
 
 
 def test_the_same_seed_gives_the_same_documents() -> None:

@@ -6,7 +6,6 @@ import re
 import pytest
 import torch
 
-from puna.data.recall import Needle, held_out_needle
 from puna.errors import ContextError, RequestError
 from puna.evals.needle import make_haystack, needle, reading_up_to
 from tests.evals.tiny import ByteTokenizer, tiny_model
@@ -25,7 +24,6 @@ def test_the_needle_lies_in_a_prompt_of_the_asked_length(length: int, depth: flo
     assert stack.prompt[0] == tok.bos_id
     name, family = text.split()[-1], tok.decode(stack.answer)
     assert f"called {name} {family}." in text
-    assert held_out_needle(Needle(name=name, family=family))
     if length > 300:  # in a short prompt there is hardly a place to choose
         place = text.index("One keeper") / (len(text) - 70)
         assert place == pytest.approx(depth, abs=0.2)
@@ -51,9 +49,9 @@ def test_a_model_that_copies_finds_every_needle() -> None:
         hidden = torch.zeros(*ids.shape, tok.vocab)
         for row, line in enumerate(ids.tolist()):
             text = tok.decode(line)
-            name = re.findall(r"called (\w+) ", text)[-1]
+            name = re.findall(r"Keeper: (\w+) ", text)[-1]
             at = text.index(f"called {name}") + len(f"called {name} ")
-            question = text.rindex(f"called {name}") + len(f"called {name} ") - 1
+            question = text.rindex(f"Keeper: {name}") + len(f"Keeper: {name} ") - 1
             shift = len(SPECIAL) - 1  # BOS is one id and many characters
             for step in range(text.index(".", at) - at):
                 hidden[row, question + step - shift, ord(text[at + step])] = 1.0
