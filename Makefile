@@ -1,6 +1,7 @@
 # make raise   set up .venv and raise the default model, cria   (RUN=runs/mine  ARGS="--set minutes=30")
 # make test    the whole test suite                             (JOBS=4  ARGS="-k tokenizer")
 # make check   lint, format, types, import direction
+# make fuzz    a million random answers for the parser of tool calls (ARGS=--coverage with atheris)
 # make bench   measure beside the peers; every script of bench/ (ARGS=--quick)
 # make bench-serve  the server beside its engine: HTTP, many requests, known prefixes
 # make bench-cpu  the native kernels beside llama.cpp and OpenVINO, built for this machine first
@@ -19,7 +20,7 @@ BIN := .venv/bin
 READY := .venv/ready
 NATIVE := $(shell find native -name '*.*' -type f)
 
-.PHONY: raise test check bench bench-cpu bench-serve clean
+.PHONY: raise test check fuzz bench bench-cpu bench-serve clean
 
 raise: $(READY)
 	$(BIN)/puna raise $(if $(RUN),--run $(RUN)) $(ARGS)
@@ -32,6 +33,9 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_house.py
+
+fuzz: $(READY)
+	nice $(BIN)/python -m tests.chat.fuzz $(ARGS)
 
 bench: $(READY)
 	set -e; for script in bench/*.py; do $(BIN)/python "$$script" $(ARGS); done

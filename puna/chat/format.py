@@ -131,8 +131,7 @@ class ChatFormat:
             tools: what the request declared; nothing else is taken for a call. None: the built-ins.
         """
         parser = self.parser(tools)
-        for token in ids:
-            parser.feed(token)
+        parser.feed(ids)
         message = parser.finish()
         if self.dialect == "llama2":  # its frame puts spaces round every answer
             return replace(message, content=message.content.strip())
