@@ -4,6 +4,7 @@ The machine is measured on the model and the batches that will be trained; the p
 down, and every resume reads it: a run's result depends on its plan, never on how fast it went on.
 """
 
+import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,7 +30,7 @@ Table = dict[str, object]
 # A step in the middle of a run took 1.05 to 1.25 times what it took while it was measured: the
 # processor is warm, checkpoints are written, and neighbours come and go.
 _HEADROOM = 1.1
-_WARM_STEPS, _TIMED_STEPS = 1, 3
+_WARM_STEPS, _TIMED_STEPS = 2, 5
 
 
 def make_plan(
@@ -98,11 +99,11 @@ def _seconds_per_step(shape: ModelConfig, phase: PhaseConfig, tokens: Path, dtyp
         identity="",
     )
     optimizers = Optimizers(model, phase.optimizer)
-    began = 0.0
+    seconds = []
     for number in range(_WARM_STEPS + _TIMED_STEPS):
-        if number == _WARM_STEPS:
-            began = time.perf_counter()
+        began = time.perf_counter()
         accumulate_gradients(job, loader.batch(number))
         clip_gradients(list(model.parameters()), phase.optimizer.max_grad_norm)
         optimizers.step(0.0)
-    return (time.perf_counter() - began) / _TIMED_STEPS
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[_WARM_STEPS:])
