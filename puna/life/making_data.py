@@ -48,9 +48,8 @@ def pack_stage(run: Run) -> dict[str, Any]:
     for phase in run.recipe.extend:
         name = f"extend-{phase.sequence}"
         counts[name] = _pack_extension(run, tokenizer, folder / name, phase.sequence)
-    shares = {"sft": run.recipe.recall.sft_share, "sft-long": run.recipe.recall.long_share}
-    for name, phase in run.recipe.tuning():
-        counts[name] = _pack_dialogs(run, tokenizer, folder / name, phase.sequence, shares[name])
+    if run.recipe.sft is not None:
+        counts["sft"] = _pack_dialogs(run, tokenizer, folder / "sft", run.recipe.sft.sequence)
     note("pack: " + ", ".join(f"{name} {tokens:,} tokens" for name, tokens in counts.items()))
     return {"tokens": counts, "sources": dict(sources)}
 
@@ -125,22 +124,19 @@ def _recalls(
     )
 
 
-def _pack_dialogs(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int, share: float) -> int:
-    """Write the dialogs and, among them, questions about facts far above, shuffled.
-
-    Args:
-        share: of the tokens, of the questions; they come in lengths from `sequence` / 8 upwards.
-    """
+def _pack_dialogs(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int) -> int:
+    """Write the dialogs and, among them, questions about facts far above, shuffled."""
     chat = ChatFormat(tokenizer, dialect="meta")
     pairs = []
     for dialog in dialogs(run.recipe.dialogs):
         prompt = chat.render(dialog.messages, tools=dialog.tools or None, reply=False)
         pairs.append((list(prompt.ids), list(prompt.loss_mask)))
+    share = run.recipe.recall.sft_share
     tokens = sum(len(ids) for ids, _ in pairs) * share / (1 - share)
     lengths = [sequence >> halvings for halvings in (3, 2, 1, 0)]
     for length in lengths:
         count = int(tokens / len(lengths) / length)
-        recalls = _recalls(run, tokenizer, length - length // 16, count, salt=f"/{folder.name}")
+        recalls = _recalls(run, tokenizer, length - length // 16, count, salt="/sft")
         asked = (answers_only(document, tokenizer) for document in recalls)
         pairs += [pair for pair in asked if len(pair[0]) <= sequence]
     random.Random(run.recipe.seed).shuffle(pairs)

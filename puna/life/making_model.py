@@ -61,11 +61,12 @@ def sft_stage(run: Run) -> dict[str, Any]:
 
     Source: The Llama 3 Herd of Models, section 4.1.3.
     """
+    assert run.recipe.sft is not None
     model = load_model(base_folder(run))
-    facts = {name: _train(run, "sft", name, model, phase) for name, phase in run.recipe.tuning()}
+    facts = _train(run, "sft", "sft", model, run.recipe.sft)
     template = (Path(chat_room.__file__).parent / "meta.jinja").read_text()
     _save(run, model, run.stage("sft") / "model", chat_template=template)
-    return {"phases": facts}
+    return {"phases": {"sft": facts}}
 
 
 def first_shape(run: Run) -> ModelConfig:

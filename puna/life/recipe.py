@@ -65,7 +65,6 @@ class RecallConfig:
     extension_share: float = 0.5  # of the rows of an extension; as long as the row
     extension_tokens: int = 1_000_000  # packed for each extension, both kinds together
     sft_share: float = 0.3  # of the fine-tuning tokens; of every length up to a row's
-    long_share: float = 0.7  # of the tokens of the second phase of fine-tuning
     needles: int = 4  # facts a text; of few, one is guessed often enough for copying to begin
     rounds: int = 6  # how often each is asked
 
@@ -79,7 +78,6 @@ class Recipe:
     pretrain: PhaseConfig
     extend: tuple[PhaseConfig, ...] = ()  # increments of the context, shortest first
     sft: PhaseConfig | None = None
-    sft_long: PhaseConfig | None = None  # a second phase of fine-tuning, on longer texts
     seed: int = 0
     minutes: float = 0.0  # wall-clock for everything; 0 where every phase names its steps
     reserve_minutes: float = 1.25  # of them for evaluation and report
@@ -98,14 +96,11 @@ class Recipe:
                 f"recipe: the context grows as {lengths}; each increment must be longer than the "
                 "one before."
             )
-        for name, phase in self.tuning():
-            if phase.sequence > lengths[-1]:
-                raise ConfigError(
-                    f"recipe: {name}.sequence={phase.sequence} is longer than the context "
-                    f"{lengths[-1]} that the model has by then."
-                )
-        if self.sft is None and self.sft_long is not None:
-            raise ConfigError("recipe: sft_long is given and sft is not; it continues sft.")
+        if self.sft is not None and self.sft.sequence > lengths[-1]:
+            raise ConfigError(
+                f"recipe: sft.sequence={self.sft.sequence} is longer than the context "
+                f"{lengths[-1]} that the model has by then."
+            )
         unplanned = [name for name, phase in self.phases() if not phase.steps]
         if unplanned and self.minutes <= 0:
             raise ConfigError(
@@ -116,12 +111,7 @@ class Recipe:
         """Return every phase of training with its name, in order."""
         named = [("pretrain", self.pretrain)]
         named += [(f"extend-{phase.sequence}", phase) for phase in self.extend]
-        return named + self.tuning()
-
-    def tuning(self) -> list[tuple[str, PhaseConfig]]:
-        """Return the phases of fine-tuning, in order."""
-        phases = (("sft", self.sft), ("sft-long", self.sft_long))
-        return [(name, phase) for name, phase in phases if phase is not None]
+        return named + ([("sft", self.sft)] if self.sft is not None else [])
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -103,10 +103,7 @@ STAGES: Mapping[str, Stage] = {
         Stage(
             name="sft",
             reads=("pack", "pretrain", "extend"),
-            config=lambda run: {
-                **_part("sft", "sft_long", "seed")(run),
-                "plan": _planned(run, *(name for name, _ in run.recipe.tuning())),
-            },
+            config=lambda run: {**_part("sft", "seed")(run), "plan": _planned(run, "sft")},
             work=sft_stage,
             resumes=True,
         ),
