@@ -23,6 +23,8 @@ Coding coding_of(const Matrix& w) {
     case Format::f32:
       c.format = Format::f32;
       c.stride = rounded(w.in, 16) * 4;
+      // Rows of a tile must not all lie in the same few sets of the first cache.
+      if (c.stride % 2048 == 0) c.stride += 1088;
       return c;
     case Format::bf16:
       c.format = Format::bf16;

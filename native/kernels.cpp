@@ -13,6 +13,7 @@ using namespace puna;
 
 #include "encode.inl"
 #include "rows.inl"
+#include "columns.inl"
 #include "panels.inl"
 #include "attention.inl"
 
@@ -20,8 +21,7 @@ void product(const Matrix& w, const Coding& c, const uint8_t* x, int64_t rows, i
              int64_t last, const Output& y, uint8_t* scratch) {
   switch (w.format) {
     case Format::f32:
-      return row_major_product<RowMajor<Format::f32>>(w, c, x, rows, first, last, y,
-                                                      reinterpret_cast<float*>(scratch));
+      return columns_product(w, c, x, rows, first, last, y, reinterpret_cast<float*>(scratch));
     case Format::bf16:
       return row_major_product<RowMajor<Format::bf16>>(w, c, x, rows, first, last, y,
                                                        reinterpret_cast<float*>(scratch));
@@ -30,7 +30,8 @@ void product(const Matrix& w, const Coding& c, const uint8_t* x, int64_t rows, i
 }
 
 int64_t scratch_bytes(const Matrix& w, int64_t rows) {
-  if (!w.is_packed()) return rows * kLanes * 4;
+  if (w.format == Format::f32) return columns_scratch_bytes(rows);
+  if (w.format == Format::bf16) return rows * kLanes * 4;
   if (rows <= kPanelRows) return 64;
   const Coding c = coding_of(w);
   const int64_t span = rounded(rounded(kSpan, c.input_group), 8);

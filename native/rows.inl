@@ -1,4 +1,4 @@
-// Products with weights that lie row by row (float32, bfloat16), read where they are.
+// Products with bfloat16 weights, and with float32 keys, that lie row by row, read where they are.
 //
 // The inputs run along the lanes. A sum is made of blocks of fixed length, each reduced by one fixed
 // tree: it is the same to the bit for one row and for a thousand, for any number of threads.

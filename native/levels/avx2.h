@@ -204,6 +204,34 @@ inline F dot_bf16(F acc, const Bf16Weights& w, const uint8_t* x) {
   return fma(w.odd, load(in + 16), fma(w.even, load(in), acc));
 }
 
+// Weights turned, so that a lane is an output: kTileRows by kTileWide registers hold a tile's sums.
+constexpr int kColumns = 8, kTileRows = 6, kTileWide = 2;  // 12 of 16
+struct T {
+  __m256 v;
+};
+inline T load_t(const float* p) { return {_mm256_loadu_ps(p)}; }
+inline void store_t(float* p, T x) { _mm256_storeu_ps(p, x.v); }
+inline T splat_t(float x) { return {_mm256_set1_ps(x)}; }
+inline T operator+(T x, T y) { return {_mm256_add_ps(x.v, y.v)}; }
+inline T fma(T x, T y, T z) { return {_mm256_fmadd_ps(x.v, y.v, z.v)}; }
+// Lane o of out[k]: lines[o][start + k].
+inline void columns(const float* const* lines, int64_t start, T (&out)[8]) {
+  for (int half = 0; half < 2; ++half) {
+    __m256 x[4];
+    for (int i = 0; i < 4; ++i) {
+      const int64_t at = start + 4 * half;
+      x[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(lines[i] + at)),
+                                  _mm_loadu_ps(lines[i + 4] + at), 1);
+    }
+    const __m256 a = _mm256_unpacklo_ps(x[0], x[1]), b = _mm256_unpacklo_ps(x[2], x[3]);
+    const __m256 c = _mm256_unpackhi_ps(x[0], x[1]), d = _mm256_unpackhi_ps(x[2], x[3]);
+    out[4 * half] = {_mm256_shuffle_ps(a, b, 0x44)};
+    out[4 * half + 1] = {_mm256_shuffle_ps(a, b, 0xee)};
+    out[4 * half + 2] = {_mm256_shuffle_ps(c, d, 0x44)};
+    out[4 * half + 3] = {_mm256_shuffle_ps(c, d, 0xee)};
+  }
+}
+
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace

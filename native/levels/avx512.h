@@ -160,6 +160,32 @@ inline F dot_bf16(F acc, const Bf16Weights& w, const uint8_t* x) {
 }
 #endif
 
+// Weights turned, so that a lane is an output: kTileRows by kTileWide registers hold a tile's sums.
+constexpr int kColumns = 16, kTileRows = 12, kTileWide = 2;  // 24 of 32
+using T = F;
+inline T load_t(const float* p) { return load(p); }
+inline void store_t(float* p, T x) { store(p, x); }
+inline T splat_t(float x) { return splat(x); }
+// Lane o of out[k]: lines[o][start + k].
+inline void columns(const float* const* lines, int64_t start, T (&out)[8]) {
+  for (int half = 0; half < 2; ++half) {
+    __m512 x[4];
+    for (int i = 0; i < 4; ++i) {
+      const int64_t at = start + 4 * half;
+      __m512 four = _mm512_castps128_ps512(_mm_loadu_ps(lines[i] + at));
+      four = _mm512_insertf32x4(four, _mm_loadu_ps(lines[i + 4] + at), 1);
+      four = _mm512_insertf32x4(four, _mm_loadu_ps(lines[i + 8] + at), 2);
+      x[i] = _mm512_insertf32x4(four, _mm_loadu_ps(lines[i + 12] + at), 3);
+    }
+    const __m512 a = _mm512_unpacklo_ps(x[0], x[1]), b = _mm512_unpacklo_ps(x[2], x[3]);
+    const __m512 c = _mm512_unpackhi_ps(x[0], x[1]), d = _mm512_unpackhi_ps(x[2], x[3]);
+    out[4 * half] = {_mm512_shuffle_ps(a, b, 0x44)};
+    out[4 * half + 1] = {_mm512_shuffle_ps(a, b, 0xee)};
+    out[4 * half + 2] = {_mm512_shuffle_ps(c, d, 0x44)};
+    out[4 * half + 3] = {_mm512_shuffle_ps(c, d, 0xee)};
+  }
+}
+
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace

@@ -7,6 +7,7 @@
 //   Small::dot, Wide::dot   sixteen outputs: acc[i] += sum of four w[4 i + j] * x[j], exact; w are
 //                           bytes 0..15 (Small) or 1..255 (Wide), x one word of four int8
 //   dot_bf16                sixteen partial sums of 32 products of bfloat16
+//   columns                 eight inputs of kColumns outputs, turned into eight T: a lane an output
 #pragma once
 
 #if defined(PUNA_LEVEL_AVX512) || defined(PUNA_LEVEL_AVX512BF16)

@@ -205,6 +205,18 @@ inline F dot_bf16(const F& acc, const Bf16Weights& w, const uint8_t* x) {
   return fma(w.odd, load(in + 16), fma(w.even, load(in), acc));
 }
 
+// Weights turned, so that a lane is an output.
+constexpr int kColumns = 16, kTileRows = 4, kTileWide = 1;
+using T = F;
+inline T load_t(const float* p) { return load(p); }
+inline void store_t(float* p, const T& x) { store(p, x); }
+inline T splat_t(float x) { return splat(x); }
+// Lane o of out[k]: lines[o][start + k].
+inline void columns(const float* const* lines, int64_t start, T (&out)[8]) {
+  for (int k = 0; k < 8; ++k)
+    out[k] = lanes([&](int o) { return lines[o][start + k]; });
+}
+
 inline void prefetch(const void*) {}
 
 }  // namespace

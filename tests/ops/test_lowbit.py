@@ -64,7 +64,7 @@ def test_a_row_is_the_same_to_the_bit_in_any_company(level: str, format: Format)
     weight = random_packed(format, 50, 2100, group=64)
     x = torch.randn(30, 2100, generator=seeded(1))
     together = product(level, x, weight, threads=1)
-    for rows in (1, 2, 4, 7, 29):
+    for rows in (1, 2, 4, 5, 7, 13, 29):
         for threads in (1, 3):
             alone = product(level, x[-rows:].contiguous(), weight, threads)
             assert torch.equal(alone, together[-rows:])
