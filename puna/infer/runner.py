@@ -198,8 +198,10 @@ def _names(model: Llama) -> set[str]:
 
 
 def _is_watched(model: nn.Module) -> bool:
-    """Whether somebody waits for forward passes, which the decoder does not make."""
-    return any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    """Whether somebody waits for forward passes, or put in their own: the decoder makes none."""
+    own = {"forward", "hidden", "logits"} & vars(model).keys()
+    hooks = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    return bool(own) or hooks
 
 
 def _packed(module: nn.Module) -> Packed | None:
