@@ -16,7 +16,7 @@ using namespace puna;
 
 namespace {
 
-uint32_t state = 1;
+thread_local uint32_t state = 1;  // two decoders run at once
 float noise() {
   state = state * 1664525u + 1013904223u;  // Numerical Recipes' generator
   return static_cast<float>(state >> 8) / 8388608.0f - 1.0f;
