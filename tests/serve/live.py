@@ -73,9 +73,11 @@ class Live:
     def is_idle(self, *, within_s: float = 5.0) -> bool:
         """Whether soon nothing runs and every page is back."""
         until = time.monotonic() + within_s
+        state = self.server.state
         while time.monotonic() < until:
-            stats = [served.driver.engine.stats() for served in self.server.state.models.values()]
-            if all(not s.running and not s.waiting and s.free_pages == s.pages for s in stats):
+            stats = [served.driver.engine.stats() for served in state.models.values()]
+            is_free = all(not s.running and not s.waiting and s.free_pages == s.pages for s in stats)
+            if is_free and not state.running:
                 return True
             time.sleep(0.01)
         return False
