@@ -76,8 +76,8 @@ class Live:
         state = self.server.state
         while time.monotonic() < until:
             stats = [served.driver.engine.stats() for served in state.models.values()]
-            is_free = all(not s.running and not s.waiting and s.free_pages == s.pages for s in stats)
-            if is_free and not state.running:
+            is_busy = state.running or any(s.running or s.waiting for s in stats)
+            if not is_busy and all(s.free_pages == s.pages for s in stats):
                 return True
             time.sleep(0.01)
         return False
