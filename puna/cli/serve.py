@@ -1,6 +1,8 @@
 """`puna serve`: models over HTTP, with the API of OpenAI."""
 
 import contextlib
+import dataclasses
+import functools
 import logging
 import os
 import sys
@@ -13,7 +15,10 @@ from cyclopts import Parameter
 from puna.errors import ExtraError, RequestError
 
 if TYPE_CHECKING:
+    from puna.infer.engine import EngineConfig
+    from puna.serve.app import Server
     from puna.serve.served import Served
+    from puna.serve.settings import Settings
     from puna.tools.tool import Tool
 
 
@@ -86,7 +91,6 @@ def serve(
         dtype: Of the weights in memory; chosen for the device.
     """
     try:
-        from puna.serve.app import Server
         from puna.serve.run import open_socket, run
     except ModuleNotFoundError as error:
         raise ExtraError(
@@ -99,30 +103,28 @@ def serve(
 
     named = names_of(models)
     keys = read_keys(api_key_env)
+    settings = Settings(
+        keys=keys, origins=tuple(cors or ()), max_queue=max_queue,
+        max_body_bytes=max_body_mib * MEBIBYTE, max_choices=max_choices, drain_s=drain_s,
+        files=files, logs_text=log_text, is_scripted=scripted_answers,
+    )  # fmt: skip
+    config = EngineConfig(
+        most_running=max_running, queue_limit=max_queue, cache_tokens=cache_tokens,
+        draft_tokens=draft_tokens, tokens_a_step=max(512, max_running),
+    )  # fmt: skip
+    build = functools.partial(
+        built, named, config, settings, quantize=quantize, tokenizer=tokenizer, device=device,
+        dtype=dtype, adapters=tuple(adapter or ()), tools=tuple(tools or ()), folder=folder,
+        unprotected=unprotected,
+    )  # fmt: skip
     with open_socket(host, port) as door:
-        config = EngineConfig(
-            most_running=max_running, queue_limit=max_queue, cache_tokens=cache_tokens,
-            draft_tokens=draft_tokens, tokens_a_step=max(512, max_running),
-        )  # fmt: skip
-        served = load_all(
-            named, config, quantize=quantize, tokenizer=tokenizer, device=device, dtype=dtype
-        )
-        add_adapters(served, adapter or (), config)
-        with (
-            opened(tools, served, folder=folder, unprotected=unprotected) as offered,
-            log_to_stderr(),
-        ):
-            settings = Settings(
-                keys=keys, origins=tuple(cors or ()), max_queue=max_queue,
-                max_body_bytes=max_body_mib * MEBIBYTE, max_choices=max_choices, drain_s=drain_s,
-                files=files, tools=tuple(offered), logs_text=log_text, is_scripted=scripted_answers,
-            )  # fmt: skip
-            where = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}"
-            if not keys and host not in ("127.0.0.1", "localhost", "::1"):
-                note("no key is needed here: everybody who reaches this address may ask")
-            if scripted_answers:
-                note("--scripted-answers: requests may say what the model says; for tests alone")
-            run(Server(served, settings), door, lambda: print(f"serving at {where}", flush=True))
+        where = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}"
+        if not keys and host not in ("127.0.0.1", "localhost", "::1"):
+            note("no key is needed here: everybody who reaches this address may ask")
+        if scripted_answers:
+            note("--scripted-answers: requests may say what the model says; for tests alone")
+        with build() as server:
+            run(server, door, lambda: print(f"serving at {where}", flush=True))
     return 0
 
 
@@ -165,9 +167,35 @@ def read_keys(variable: str | None) -> tuple[str, ...]:
     return keys
 
 
+@contextlib.contextmanager
+def built(
+    named: dict[str, str],
+    config: "EngineConfig",
+    settings: "Settings",
+    *,
+    quantize: str | None,
+    tokenizer: Path | None,
+    device: str,
+    dtype: str | None,
+    adapters: Sequence[str],
+    tools: Sequence[str],
+    folder: Path | None,
+    unprotected: bool,
+) -> "Iterator[Server]":
+    """Yield the server: here, or in the process of a replica."""
+    from puna.serve.app import Server
+
+    served = load_all(
+        named, config, quantize=quantize, tokenizer=tokenizer, device=device, dtype=dtype
+    )
+    add_adapters(served, adapters, config)
+    with opened(tools, served, folder=folder, unprotected=unprotected) as offered, log_to_stderr():
+        yield Server(served, dataclasses.replace(settings, tools=tuple(offered)))
+
+
 def load_all(
     named: dict[str, str],
-    config: object,
+    config: "EngineConfig",
     *,
     quantize: str | None,
     tokenizer: Path | None,
@@ -175,11 +203,9 @@ def load_all(
     dtype: str | None,
 ) -> "dict[str, Served]":
     """Load every model and put it into service."""
-    from puna.infer.engine import EngineConfig
     from puna.llm import load
     from puna.serve.served import Served
 
-    assert isinstance(config, EngineConfig)
     served: dict[str, Served] = {}
     for name, path in named.items():
         llm = load(path, quantize=quantize, device=device, dtype=dtype, tokenizer=tokenizer)
@@ -187,7 +213,7 @@ def load_all(
     return served
 
 
-def add_adapters(served: "dict[str, Served]", given: Sequence[str], config: object) -> None:
+def add_adapters(served: "dict[str, Served]", given: Sequence[str], config: "EngineConfig") -> None:
     """Put adapters into service: models of their own, which share their base's weights.
 
     Raises:
@@ -196,10 +222,8 @@ def add_adapters(served: "dict[str, Served]", given: Sequence[str], config: obje
     import copy
 
     from puna.infer.adapters import with_adapter
-    from puna.infer.engine import EngineConfig
     from puna.serve.served import Served
 
-    assert isinstance(config, EngineConfig)
     for text in given:
         name, _, where = text.partition("=")
         base, colon, folder = where.partition(":")
@@ -217,7 +241,7 @@ def add_adapters(served: "dict[str, Served]", given: Sequence[str], config: obje
 
 @contextlib.contextmanager
 def opened(
-    names: Sequence[str] | None,
+    names: Sequence[str],
     served: "dict[str, Served]",
     *,
     folder: Path | None,
@@ -227,7 +251,7 @@ def opened(
     from puna.tools.registry import open_tools, read_names
 
     raised_with = [tool.name for model in served.values() for tool in model.llm.style.tools]
-    given = read_names(names or [])
+    given = read_names(names)
     with open_tools(
         given, folder=folder, unprotected=unprotected, raised_with=raised_with
     ) as offered:
