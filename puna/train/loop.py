@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from puna.data.loader import Batch, Loader
 from puna.errors import ConfigError, StateError
 from puna.log import progress
 from puna.model.llama import Llama
-from puna.ops.loss import cross_entropy_sum
+from puna.ops.loss import IGNORED, cross_entropy_sum
 from puna.train.lanes import side_by_side
 from puna.train.meter import Meter
 from puna.train.optimizer import OptimizerConfig, Optimizers, clip_gradients
 from puna.train.schedule import ScheduleConfig, learning_rate_share
 from puna.train.state import Checkpoints, TrainState
 
-Loss = Callable[[nn.Module, Batch], Tensor]  # the sum over a micro-batch's targets, in nats
+Loss = Callable[[Llama, Batch], Tensor]  # the sum over a micro-batch's targets, in nats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +60,14 @@ class Job:
     loss: Loss = lambda model, batch: next_token_loss(model, batch)
 
 
-def next_token_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the summed cross-entropy of each token given those before it in its document."""
-    return cross_entropy_sum(model(batch.ids, documents=batch.documents), batch.targets)
+def next_token_loss(model: Llama, batch: Batch) -> Tensor:
+    """Return the summed cross-entropy of each token given those before it in its document.
+
+    Positions without a target never reach the head: of a dialog most are the user's.
+    """
+    counts = batch.targets != IGNORED
+    states = model.hidden(batch.ids, documents=batch.documents)[counts]
+    return cross_entropy_sum(model.logits(states), batch.targets[counts])
 
 
 def train(job: Job) -> TrainState:
