@@ -6,7 +6,7 @@ mapped, one mapping each, so that a tensor that has been converted leaves memory
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,10 @@ from puna.checkpoint.huggingface_config import (
     config_to_huggingface,
     eos_value,
 )
+from puna.checkpoint.mapped import map_tensor
 from puna.checkpoint.names import EMBED, HEAD, Place
 from puna.checkpoint.names import places as places_of
+from puna.checkpoint.panels import join_panels, panel_parts
 from puna.checkpoint.quantization import Layout, read_quantization, write_quantization
 from puna.checkpoint.stored import Checkpoint, Low, StoredTensor, adopt
 from puna.checkpoint.tokenizer_files import find_tokenizer, tokenizer_source
@@ -38,7 +40,18 @@ from puna.tokenizer.interface import Tokenizer
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_LOW_BITS = {"F8_E4M3": 1, "I8": 1, "I32": 4, "I64": 8}  # that quantized matrices are made of
+_LOW_BITS = {
+    "F8_E4M3": 1,
+    "I8": 1,
+    "U8": 1,
+    "I32": 4,
+    "I64": 8,
+}  # that quantized matrices are made of
+_TORCH = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "I8": torch.int8, "U8": torch.uint8, "I32": torch.int32,
+    "I64": torch.int64,
+}  # fmt: skip
 _HEAD = HEAD.huggingface.removesuffix("weight")
 _NO_WEIGHTS = re.compile(r".*rotary_emb\.inv_freq")  # a table that old files carry along
 
@@ -61,7 +74,10 @@ def open_huggingface(folder: Path) -> Checkpoint:
     if rules is not None:
         quantization = read_quantization(rules, where=f"{where} quantization_config")
         for place in places_of(config, "huggingface"):
-            join(found, place, quantization, where=str(folder))
+            if quantization.in_panels:
+                join_panels(found, place, where=str(folder))
+            else:
+                join(found, place, quantization, where=str(folder))
     if config.tied and HEAD.huggingface in found:
         head = found.pop(HEAD.huggingface)
         if (embed := found.get(EMBED.huggingface)) is not None:
@@ -111,7 +127,8 @@ def save_huggingface(
         stop_ids: ids that end an answer; without them the tokenizer's own.
         lows: matrices that are stored in few bits, by the names of their modules. A head among them
             is the head of its own that a tied model then has.
-        layout: of fp8; None takes the one that says all there is to say.
+        layout: of what is in few bits; None takes the one of other programs that says all there is
+            to say, "panels" is puna's own and runs from where it lies.
     """
     state = model_or_state.state_dict() if isinstance(model_or_state, nn.Module) else model_or_state
     lows = lows or {}
@@ -119,7 +136,8 @@ def save_huggingface(
         config = replace(config, tied=False)
     refuse_extra_weights(state, config)
     with atomic_folder(folder) as target:
-        stored_as = _write_weights(state, config, target, dtype, shard_bytes, lows)
+        spell = panel_parts if layout == "panels" else packed_parts
+        stored_as = _write_weights(state, config, target, dtype, shard_bytes, lows, spell)
         stops = tuple(stop_ids) or _tokenizer_stops(tokenizer)
         bos = None if tokenizer is None else tokenizer.bos_id
         pad = None if tokenizer is None else tokenizer.pad_id
@@ -147,8 +165,7 @@ def read_shard(path: Path, dtypes: Mapping[str, int] = _FLOATS) -> dict[str, Sto
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
-            slices = {name: file.get_slice(name) for name in names}
-            heads = {n: (tuple(s.get_shape()), str(s.get_dtype())) for n, s in slices.items()}
+        heads = _header(path)
     except FileNotFoundError as error:
         raise NotFoundError(f"{path}: no such file; the model folder is incomplete.") from error
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
@@ -156,7 +173,8 @@ def read_shard(path: Path, dtypes: Mapping[str, int] = _FLOATS) -> dict[str, Sto
             f"{path}: this is not a whole safetensors file ({error}). Download it again."
         ) from error
     tensors = {}
-    for name, (shape, dtype) in heads.items():
+    for name in names:
+        shape, dtype, begin = heads[name]
         if dtype not in dtypes and not _NO_WEIGHTS.fullmatch(name):
             raise FormatError(
                 f"{path}: the tensor '{name}' is stored as {dtype}; "
@@ -165,17 +183,38 @@ def read_shard(path: Path, dtypes: Mapping[str, int] = _FLOATS) -> dict[str, Sto
         count = dtypes.get(dtype, 1)
         for size in shape:
             count *= size
-        read = partial(_read, path, name)
+        read = partial(_read, path, name, begin, shape, dtype)
         tensors[name] = StoredTensor(shape=shape, dtype=dtype, stored_bytes=count, read=read)
     return tensors
 
 
-def _read(path: Path, name: str, dtype: torch.dtype | None) -> Tensor:
+def _header(path: Path) -> dict[str, tuple[tuple[int, ...], str, int]]:
+    """Return shape, dtype and first byte of each tensor of a file that safetensors has checked.
+
+    The library would read its header anew for every tensor: half a second for a model of 16 layers.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        table = json.loads(file.read(size))
+    table.pop("__metadata__", None)
+    return {
+        name: (tuple(row["shape"]), row["dtype"], 8 + size + row["data_offsets"][0])
+        for name, row in table.items()
+    }
+
+
+def _read(
+    path: Path,
+    name: str,
+    begin: int,
+    shape: tuple[int, ...],
+    stored: str,
+    dtype: torch.dtype | None,
+) -> Tensor:
     try:
-        with safe_open(path, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(name)
-            return tensor if dtype is None else tensor.to(dtype)
-    except (SafetensorError, OSError, RuntimeError) as error:
+        tensor = map_tensor(path, begin, shape, _TORCH[stored])
+        return tensor if dtype is None else tensor.to(dtype)
+    except (OSError, RuntimeError, ValueError) as error:
         raise FormatError(
             f"{path}: '{name}' cannot be read ({error}). Is it still there?"
         ) from error
@@ -271,6 +310,7 @@ def _write_weights(
     dtype: torch.dtype | None,
     shard_bytes: int,
     lows: Mapping[str, Low],
+    spell: Callable[[Low], dict[str, Tensor]],
 ) -> str:
     """Write the tensors in shards, each as soon as it is full, and return their dtype's name."""
     shards: list[list[str]] = []
@@ -286,7 +326,7 @@ def _write_weights(
         pending.clear()
 
     for place in places_of(config, "huggingface"):
-        parts = _parts(state, place, dtype, lows)
+        parts = _parts(state, place, dtype, lows, spell)
         size = sum(part.nbytes for part in parts.values())
         if pending and pending_bytes + size > shard_bytes:
             flush()
@@ -308,14 +348,18 @@ def _write_weights(
 
 
 def _parts(
-    state: Mapping[str, Tensor], place: Place, dtype: torch.dtype | None, lows: Mapping[str, Low]
+    state: Mapping[str, Tensor],
+    place: Place,
+    dtype: torch.dtype | None,
+    lows: Mapping[str, Low],
+    spell: Callable[[Low], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
     """Return the tensors that one matrix or vector is stored as."""
     low = lows.get(place.puna.removesuffix(".weight"))
     if low is None:
         return {place.name: checked_weight(state, place, dtype)}
     base = place.name.removesuffix("weight")
-    return {f"{base}{end}": part for end, part in packed_parts(low).items()}
+    return {f"{base}{end}": part for end, part in spell(low).items()}
 
 
 def _shard_names(count: int) -> list[str]:

@@ -18,6 +18,7 @@ from puna.checkpoint.stored import Checkpoint, Low
 from puna.checkpoint.tokenizer_files import has_tokenizer
 from puna.errors import FormatError, NotFoundError
 from puna.model.llama import Llama
+from puna.ops.lowbit import Packed, pack
 from puna.quant.codes import Codes
 from puna.quant.linear import QuantLinear, RowEmbedding
 from puna.quant.recipe import as_layer
@@ -50,11 +51,16 @@ def load_model(
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     dtype = dtype or stored_dtype(checkpoint)
-    with torch.device("meta"), _Undrawn():
+    with torch.device("meta"), Undrawn():
         model = Llama(checkpoint.config)
     for name in checkpoint.tensor_names():
         if as_stored and checkpoint.tensors[name].low is not None:
             _place_low(model, name.removesuffix(".weight"), checkpoint, dtype, device)
+            continue
+        if as_stored and name == "embed.weight" and _keeps_embedding(checkpoint, dtype, device):
+            packed = pack("bf16", checkpoint.tensor(name))
+            embedding = RowEmbedding(packed, torch.empty(0, dtype=dtype))
+            setattr(model, name.removesuffix(".weight"), embedding)
             continue
         weight = checkpoint.tensor(name, dtype).to(device)
         owner, _, leaf = name.rpartition(".")
@@ -75,7 +81,7 @@ def _place_low(
     """Put a matrix into the model as its codes; an embedding and a tied head share theirs."""
     read = checkpoint.tensors[f"{name}.weight"].low
     assert read is not None
-    low: Low | Tensor = read()
+    low: Low | Packed | Tensor = read()
     if isinstance(low, Codes | Words) and not _has_kernel(low):
         low = low.weight().to(dtype)
     layer = as_layer(low, device)
@@ -90,6 +96,20 @@ def _place_low(
     setattr(model, name, RowEmbedding(layer.packed, like))
     if checkpoint.config.tied:
         model.head = layer
+
+
+def _keeps_embedding(
+    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device | str
+) -> bool:
+    """Say whether tokens are looked up in a bfloat16 file, which widening would double in memory.
+
+    The product with the embedding, where it is the head too, wants the dtype of the model.
+    """
+    stored = checkpoint.tensors
+    is_low = stored["blocks.0.mlp.down.weight"].low is not None
+    has_head = not checkpoint.config.tied
+    is_narrow = stored["embed.weight"].dtype == "BF16" and dtype == torch.float32
+    return is_low and has_head and is_narrow and torch.device(device).type == "cpu"
 
 
 def _has_kernel(codes: Codes | Words) -> bool:
@@ -107,7 +127,7 @@ def _has_kernel(codes: Codes | Words) -> bool:
     return codes.group % 8 == 0 or codes.group >= codes.shape[1]
 
 
-class _Undrawn(TorchFunctionMode):
+class Undrawn(TorchFunctionMode):
     """Leave new parameters undrawn: they are replaced at once.
 
     Drawing them on the meta device would import PyTorch's symbolic shapes, 1.5 s and 80 MB.

@@ -1,8 +1,9 @@
 """`quantization_config` of a Hugging Face folder: read with nothing overlooked, and written.
 
-Three spellings are read: compressed-tensors (int4, int8, fp8), FBGEMM's row-wise fp8, in which
-Meta's 405B was released, and the plain `fp8` of AutoFP8. Which tensors hold what is told by the
-tensors themselves (puna.checkpoint.compressed); here stands how activations are treated.
+Three spellings of others are read: compressed-tensors (int4, int8, fp8), FBGEMM's row-wise fp8, in
+which Meta's 405B was released, and the plain `fp8` of AutoFP8; puna's own is `panels`.
+Which tensors hold what is told by the tensors themselves (puna.checkpoint.compressed); here stands
+how activations are treated.
 Source: compressed-tensors' QuantizationConfig; transformers' FbgemmFp8Config.
 """
 
@@ -10,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from puna.checkpoint import panels
 from puna.checkpoint.facts import Facts
 from puna.checkpoint.names import HEAD, TABLE
 from puna.checkpoint.stored import Low
 from puna.errors import ConfigError, FormatError
 from puna.quant.fp8 import Fp8Weight
 
-Layout = Literal["compressed-tensors", "fbgemm_fp8"]
+Layout = Literal["compressed-tensors", "fbgemm_fp8", "panels"]
 
 # How ranges were found, and notes of the tool that wrote the file; the logits do not depend on it.
 _HARMLESS_ARGS = ("observer", "observer_kwargs", "scale_dtype", "zp_dtype")
@@ -32,6 +34,7 @@ class Quantization:
 
     groups: tuple[int, ...] = ()  # columns that may share a scale
     bound: float | None = None  # of dynamic fp8 activation scales
+    in_panels: bool = False  # as the kernels read them
     is_dynamic: bool = True  # whether fp8 activations get their scales as they come
 
     def group_of(self, columns: int, count: int, *, where: str) -> int:
@@ -69,6 +72,10 @@ def read_quantization(table: Any, *, where: str) -> Quantization:
             is_dynamic = facts.value("activation_scheme") != "static"
             facts.refuse_rest(("ignored_layers", "modules_to_not_convert"))
             return Quantization(is_dynamic=is_dynamic)
+        case panels.METHOD:
+            facts.must_be("version", panels.VERSION)
+            facts.refuse_rest(("modules_to_not_convert",))
+            return Quantization(in_panels=True)
         case method:
             raise ConfigError(
                 f"{where}: quant_method is {method!r}; 'compressed-tensors', 'fbgemm_fp8' or 'fp8' "
@@ -147,6 +154,8 @@ def write_quantization(
             activation scales.
     """
     left = [name for name in _modules(layers) if name not in lows]
+    if layout == "panels":
+        return panels.panel_rules([_foreign(name) for name in left])
     bounds = {_bound(low) for low in lows.values()}
     fits = len(bounds) == 1 and None not in bounds
     if layout == "fbgemm_fp8" or (layout is None and fits):

@@ -18,12 +18,13 @@ from puna.checkpoint.layout import to_half_split
 from puna.checkpoint.names import Dialect, places, rope_heads
 from puna.errors import FormatError, NotFoundError
 from puna.model.config import ModelConfig
+from puna.ops.lowbit import Packed
 from puna.quant.codes import Codes
 from puna.quant.fp8 import Fp8Weight
 from puna.quant.words import Words
 from puna.tokenizer.interface import Tokenizer
 
-Low = Codes | Words | Fp8Weight  # a matrix in few bits
+Low = Codes | Words | Fp8Weight  # a matrix in few bits, as it is made
 Kind = Literal["huggingface", "meta", "gguf", "llama2c", "run"]
 
 _EXPERTS = re.compile(r"experts|block_sparse_moe|_exps\b|ffn_gate_inp")
@@ -37,7 +38,7 @@ class StoredTensor:
     dtype: str  # as the file stores it: F32, BF16, Q4_K, ...
     stored_bytes: int
     read: Callable[[torch.dtype | None], Tensor]  # None: the dtype that holds what is stored
-    low: Callable[[], Low] | None = None  # its codes as they are stored; None: it has none
+    low: Callable[[], Low | Packed] | None = None  # its codes as they are stored; None: it has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +145,7 @@ def _half_split(stored: StoredTensor, heads: int, name: str) -> StoredTensor:
     def low() -> Low:
         assert stored.low is not None
         given = stored.low()
+        assert not isinstance(given, Packed), "panels lie in puna's own row order"
         if isinstance(given, Fp8Weight):
             return replace(given, codes=turn(given.codes), scales=turn(given.scales))
         if isinstance(given, Words):

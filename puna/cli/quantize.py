@@ -24,13 +24,13 @@ def quantize(
     asymmetric: Annotated[bool, Parameter(negative=())] = False,
     head: Literal["int8", "int4", "keep"] = "int8",
     static: Annotated[bool, Parameter(negative=())] = False,
-    layout: Literal["compressed-tensors", "fbgemm_fp8"] | None = None,
+    layout: Literal["panels", "compressed-tensors", "fbgemm_fp8"] | None = None,
     text: list[Path] | None = None,
     tokens: int = 32_768,
     tokenizer: Path | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
-    """Write a model in fewer bits as a Hugging Face folder, and say what it costs and gives.
+    """Write a model in fewer bits as a folder, and say what it costs and gives.
 
     int4 is calibrated on text unless --method says otherwise; int8 is rounded to the nearest. fp8
     follows the recipe of Llama 3.1: feed-forward matrices of all layers but the first and the last.
@@ -39,6 +39,7 @@ def quantize(
       puna quantize runs/cria cria-int4 --scheme int4
       puna quantize llama-3.1-8b llama-fp8 --scheme fp8
       puna quantize llama-3.1-8b llama-int4 --scheme int4 --method awq --text book.txt
+      puna quantize llama-3.1-8b for-vllm --scheme int8 --layout compressed-tensors
 
     Args:
         source: A run folder, a Hugging Face or Meta folder, a .gguf or a llama2.c .bin file.
@@ -49,7 +50,9 @@ def quantize(
         asymmetric: Give each group a zero of its own.
         head: What becomes of the matrix that gives the scores.
         static: For fp8, fix the scales of activations by calibration.
-        layout: Of fp8 on disk; without it, the one that says all there is to say.
+        layout: How matrices lie on disk. panels, which int4 and int8 take, is puna's own and runs
+            from where it lies; compressed-tensors is for vLLM and transformers; fp8 takes
+            fbgemm_fp8 where that says all there is to say.
         text: UTF-8 text to calibrate and to measure on; may be given several times.
         tokens: Of calibration text.
         tokenizer: The tokenizer's file, for weights that come without one.
@@ -89,6 +92,8 @@ def quantize(
         symmetric=not asymmetric,
         head=None if head == "keep" else head,
     )
+    if layout is None and scheme != "fp8":
+        layout = "panels"
     sizes = quantize_checkpoint(
         checkpoint, target, recipe, calibration=calibration, tokenizer=tok, layout=layout
     )

@@ -18,19 +18,25 @@ from puna.quant.words import Words
 class QuantLinear(nn.Module):
     """A linear layer whose weight is packed codes."""
 
-    def __init__(self, codes: Codes | Words, *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, codes: Codes | Words | lowbit.Packed, *, device: torch.device | str = "cpu"
+    ) -> None:
         super().__init__()
-        self.out_features, self.in_features = codes.shape
-        shared = codes.scales, codes.zeros, codes.group
-        if isinstance(codes, Words):
-            packed = lowbit.pack_words(codes.format, codes.words, codes.shape[1], *shared)
-        else:
-            packed = lowbit.pack(codes.format, codes.codes, *shared)
+        packed = codes if isinstance(codes, lowbit.Packed) else packed_of(codes)
+        self.out_features, self.in_features = packed.out, packed.inner
         self.packed = packed if torch.device(device).type == "cpu" else moved(packed, device)
 
     def forward(self, x: Float[Tensor, "*N in"]) -> Float[Tensor, "*N out"]:
         """Return x w^T."""
         return lowbit.linear(x, self.packed)
+
+
+def packed_of(codes: Codes | Words) -> lowbit.Packed:
+    """Lay codes out for the kernels."""
+    shared = codes.scales, codes.zeros, codes.group
+    if isinstance(codes, Words):
+        return lowbit.pack_words(codes.format, codes.words, codes.shape[1], *shared)
+    return lowbit.pack(codes.format, codes.codes, *shared)
 
 
 def moved(packed: lowbit.Packed, device: torch.device | str) -> lowbit.Packed:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from puna.errors import ConfigError, RequestError
 from puna.log import progress
 from puna.model.llama import Llama
+from puna.ops.lowbit import Packed
 from puna.quant.calibrate import STAGES, Calibration, calibrated, head_weight
 from puna.quant.codes import Codes, Scheme, quantize_weight
 from puna.quant.fp8 import (
@@ -132,9 +133,9 @@ def place(model: Llama, name: str, made: Low | Tensor) -> None:
     setattr(model.get_submodule(owner), leaf, as_layer(made, device))
 
 
-def as_layer(weight: Low | Tensor, device: torch.device | str = "cpu") -> nn.Module:
+def as_layer(weight: Low | Packed | Tensor, device: torch.device | str = "cpu") -> nn.Module:
     """Return the module that multiplies by a weight."""
-    if isinstance(weight, Codes | Words):
+    if isinstance(weight, Codes | Words | Packed):
         return QuantLinear(weight, device=device)
     if isinstance(weight, Fp8Weight):
         return Fp8Linear(weight).to(device)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from puna.checkpoint.compressed import packed_parts
 from puna.checkpoint.convert import convert
@@ -16,7 +17,7 @@ from puna.model.llama import Llama
 from puna.quant.calibrate import Calibration
 from puna.quant.codes import Codes, Format, Scheme, quantize_weight
 from puna.quant.fp8 import Fp8Linear, quantize_fp8
-from puna.quant.linear import QuantLinear
+from puna.quant.linear import QuantLinear, RowEmbedding
 from puna.quant.recipe import Recipe, quantize_model
 from puna.quant.words import pack_words, unpack_words
 from tests.quant.models import rows, tiny_model
@@ -58,6 +59,72 @@ def test_a_quantized_folder_computes_what_was_quantized(
     wide = load_model(tmp_path / "q")(ids)
     # What is left is the rounding of activations to eight bits, larger for random weights.
     assert float((wide - model(ids)).norm() / wide.norm()) < 0.08
+
+
+@pytest.mark.parametrize("recipe", RECIPES[:-1], ids=str)
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_folder_of_panels_computes_what_was_quantized(
+    tmp_path: Path, recipe: Recipe, tied: bool
+) -> None:
+    model = stored(tmp_path / "q", recipe, tied=tied, layout="panels")
+    ids = rows(model)
+    assert torch.equal(load_model(tmp_path / "q", as_stored=True)(ids), model(ids))
+    wide, shared = load_model(tmp_path / "q"), tmp_path / "shared"
+    stored(shared, recipe, tied=tied)
+    torch.testing.assert_close(wide(ids), load_model(shared)(ids), rtol=1e-3, atol=1e-3)
+    convert(tmp_path / "q", tmp_path / "plain", "hf")
+    assert torch.equal(load_model(tmp_path / "plain")(ids), wide(ids))
+
+
+def test_a_folder_of_panels_is_run_from_where_it_lies(tmp_path: Path) -> None:
+    """A private mapping: bytes that change in the file change the weights that were not touched."""
+    model = tiny_model().bfloat16()
+    lows: dict[str, Low] = {}
+    quantize_model(model, Recipe(scheme="int4"), keep=lows.__setitem__)  # type: ignore[arg-type]
+    dense = tiny_model().bfloat16()
+    save_huggingface(dense, dense.config, tmp_path / "q", lows=lows, layout="panels")
+    loaded = load_model(tmp_path / "q", as_stored=True, dtype=torch.float32)
+    file = tmp_path / "q" / "model.safetensors"
+    with file.open("r+b") as raw:
+        raw.seek(len(file.read_bytes()) - 100)
+        raw.write(bytes(100))
+    last = loaded.get_submodule("blocks.3.attn.wv")  # the file ends with it
+    assert isinstance(last, QuantLinear)
+    assert isinstance(loaded.embed, RowEmbedding)
+    assert not last.packed.codes.flatten()[-100:].any()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ({"weight_form": None}, "no form, no panels or no scales"),
+        ({"weight_panels": torch.zeros(3, 2, 16, 4, dtype=torch.uint8)}, "panels are U8"),
+        ({"weight_panel_scales": torch.zeros(10, 3, 16)}, "panel_scales are F32"),
+        ({"weight_form": torch.tensor([4, 160, 96, 0, 0, 0, 0, 0])}, "groups of 0"),
+        ({"weight_form": torch.tensor([3, 160, 96, 32, 0, 0, 0, 0])}, "in 3 bits"),
+        ({"weight_form": torch.tensor([4, 96, 160, 32, 0, 0, 0, 0])}, "96 x 160"),
+        ({"weight_form": torch.tensor([4, 160, 96, 32, 999, 0, 0, 0])}, "do not belong together"),
+    ],
+)
+def test_damaged_panels_are_refused(
+    tmp_path: Path, spoil: dict[str, torch.Tensor | None], message: str
+) -> None:
+    stored(tmp_path / "q", Recipe(scheme="int4"), layout="panels")
+    file = tmp_path / "q" / "model.safetensors"
+    parts = {name: part.clone() for name, part in load_file(file).items()}
+    for end, part in spoil.items():
+        name = f"model.layers.1.mlp.up_proj.{end}"
+        del parts[name]
+        if part is not None:
+            parts[name] = part
+    save_file(parts, file)
+    with pytest.raises(FormatError, match=message):
+        open_checkpoint(tmp_path / "q")
+
+
+def test_fp8_has_no_panels(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="panels hold int4 and int8"):
+        stored(tmp_path / "q", Recipe(scheme="fp8"), layout="panels")
 
 
 def test_a_quantized_folder_comes_back_from_shards(tmp_path: Path) -> None:
