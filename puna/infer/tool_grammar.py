@@ -10,12 +10,14 @@ from typing import Any
 
 from puna.chat.declared import CODE_INTERPRETER, Declared
 from puna.errors import RequestError
-from puna.infer.constraints import Constraint, bounded
+from puna.infer.constraints import Constraint, spaced
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.specials import PYTHON_TAG
 
 _QUOTED = r'/"([^"\\\x00-\x1f]|\\["\\\/bfnrt])*"/'
 _ANYTHING = r"/(.|\n)+/"
+# Where one of these stands, what is no property here may be one there.
+_COMPOSED = frozenset(("allOf", "anyOf", "oneOf", "$ref", "$dynamicRef", "if", "patternProperties"))
 
 
 def calls_or_answer(
@@ -72,6 +74,9 @@ def calls_or_answer(
 def _call_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of a call; definitions move up, where references look for them."""
     parameters = dict(function.get("parameters") or {"type": "object"})
+    if "properties" in parameters and not _COMPOSED & parameters.keys():
+        # JSON Schema would let the model add arguments of its own; no function takes those.
+        parameters.setdefault("additionalProperties", False)
     moved = {key: parameters.pop(key) for key in ("$defs", "definitions") if key in parameters}
     schema = {
         "type": "object",
@@ -80,4 +85,4 @@ def _call_schema(function: Mapping[str, Any]) -> dict[str, Any]:
         "additionalProperties": False,
         **moved,
     }
-    return bounded(schema)
+    return spaced(schema)

@@ -97,11 +97,13 @@ def test_regular_expressions_and_grammars_rule(rule: Constraint, allowed: str) -
         assert re.fullmatch(allowed, text_of(sample)), text_of(sample)
 
 
-def test_white_space_between_the_parts_of_json_has_an_end() -> None:
+def test_json_is_spaced_as_json_is_written_and_in_no_other_way() -> None:
     rules = Constraints(BYTES, vocab=BYTES.vocab, stop_ids=BYTES.stop_ids)
     matcher = rules.matcher(Constraint.json_schema(PERSON))
-    assert matcher.possible(BYTES.encode("{" + 60 * " ")) == 41
-    assert matcher.possible(BYTES.encode('{\n    "name" :  ')) == 16
+    whole = json.dumps({"name": "Ada", "age": 36})
+    assert matcher.possible(BYTES.encode(whole)) == len(whole)
+    for written, right in (("{ ", 1), ('{"name":"', 8), ('{"name":  ', 9), ("{\n", 1)):
+        assert matcher.possible(BYTES.encode(written)) == right, written
 
 
 @pytest.mark.parametrize(
@@ -204,6 +206,16 @@ def test_a_required_call_cannot_be_an_answer() -> None:
     rule = calls_or_answer(declare([WEATHER]), tokenizer=BYTES, is_required=True)
     for sample in answers(engine_of(), rule, 4):
         assert sample.finish_reason == "length" or "weather" in text_of(sample)
+
+
+def test_a_required_call_has_no_arguments_but_those_that_are_declared() -> None:
+    parameters = {**WEATHER["function"]["parameters"]}
+    del parameters["additionalProperties"]  # then JSON Schema would allow any
+    open_ = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+    rule = calls_or_answer(declare([open_]), tokenizer=BYTES, is_required=True)
+    matcher = Constraints(BYTES, vocab=BYTES.vocab, stop_ids=BYTES.stop_ids).matcher(rule)
+    more = '{"name": "weather", "parameters": {"place": "Puna"'
+    assert matcher.possible(BYTES.encode(f'{more}, "when": 1')) == len(more)
 
 
 def test_several_calls_may_follow_each_other_where_that_is_allowed() -> None:
