@@ -122,6 +122,7 @@ class Server:
             gets(f"/v1/responses/{id_}", "A stored response.", responses.get_response),
             gets(f"/v1/responses/{id_}", "Forget a response.", responses.delete_response,
                  method="DELETE"),
+            gets(f"/v1/responses/{id_}/input_items", "What it answers.", responses.list_input),
             posts("/v1/embeddings", "Texts as vectors.", EmbeddingsBody, embeddings.embed),
             gets("/v1/models", "The models.", listing.models),
             gets(name, "One model.", listing.model),

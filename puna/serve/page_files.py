@@ -72,7 +72,10 @@ class Page:
         try:
             await self._files(scope, receive, marked)
         except HTTPException as error:
-            code = "not_found" if error.status_code == 404 else None
+            # No other method finds anything where no file lies. "/" is the page itself.
+            is_known = path == "/" or self._files.lookup_path(path.strip("/"))[1] is not None
+            status = error.status_code if is_known else 404
             raise Failure(
-                error.status_code, f"There is nothing to {scope['method']} at {path}.", code=code
-            ) from None
+                status, f"There is nothing to {scope['method']} at {path}.",
+                code="not_found" if status == 404 else "method_not_allowed",
+            ) from None  # fmt: skip

@@ -45,6 +45,19 @@ def messages_of(given: str | Sequence[Item]) -> list[dict[str, Any]]:
     return messages
 
 
+def listed(id: str, given: str | Sequence[Item]) -> list[dict[str, Any]]:
+    """Return the items that were given, as a client that lists them expects them."""
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    told = []
+    for at, item in enumerate(items):
+        content = item.get("content")
+        if isinstance(content, str):
+            kind = "output_text" if item.get("role") == "assistant" else "input_text"
+            item = {**item, "content": [{"type": kind, "text": content}]}
+        told.append({"type": "message", "id": f"item_{id}_{at}", "status": "completed", **item})
+    return told
+
+
 def _message(item: Item, at: int) -> dict[str, Any]:
     return {"role": _text(item, "role", at), "content": _content(item.get("content"), at)}
 

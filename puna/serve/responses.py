@@ -16,7 +16,7 @@ from puna.serve.chat_plan import Plan, plan_of
 from puna.serve.failures import failure_of
 from puna.serve.reading import ChatReading
 from puna.serve.response_events import Items, Numbered
-from puna.serve.response_items import chat_body, messages_of
+from puna.serve.response_items import chat_body, listed, messages_of
 from puna.serve.responses_store import Stored
 from puna.serve.served import size_of
 from puna.serve.state import State
@@ -77,7 +77,10 @@ class Work:
         if self.body.store is False:
             return
         said = messages_of(self.items.output)
-        stored = Stored(owner=self.call.owner, response=self.told(), messages=[*self.dialog, *said])
+        stored = Stored(
+            owner=self.call.owner, response=self.told(), messages=[*self.dialog, *said],
+            input=listed(self.call.id, self.body.input),
+        )  # fmt: skip
         self.state.responses.keep(self.id, stored)
 
 
@@ -143,6 +146,13 @@ async def _stream(work: Work) -> AsyncIterator[bytes]:
 async def get_response(state: State, call: Call, parts: dict[str, str]) -> Reply:
     """Return a stored response."""
     return Reply.json(state.responses.find(parts["id"], call.owner).response)
+
+
+async def list_input(state: State, call: Call, parts: dict[str, str]) -> Reply:
+    """Return what a stored response answers, the last first, as OpenAI lists it."""
+    items = state.responses.find(parts["id"], call.owner).input[::-1]
+    ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]}
+    return Reply.json({"object": "list", "data": items, "has_more": False, **ends})
 
 
 async def delete_response(state: State, call: Call, parts: dict[str, str]) -> Reply:

@@ -15,6 +15,7 @@ class Stored:
     owner: str
     response: Mapping[str, Any]
     messages: Sequence[Mapping[str, Any]]
+    input: Sequence[Mapping[str, Any]] = ()  # the items that it answers, as they are listed
 
 
 class ResponseStore:

@@ -127,6 +127,9 @@ def test_what_does_not_exist_is_not_found(live: Live) -> None:
     answer = live.client.get(CHAT)
     assert error_of(answer, 405)["code"] == "method_not_allowed"
     assert answer.headers["allow"] == "POST"
+    for method in ("GET", "POST", "DELETE"):
+        answer = live.client.request(method, "/v1/moderations")
+        assert error_of(answer, 404)["code"] == "not_found"
     for path in ("/..%2f..%2fapp.py", "/../app.py", "/v1/files/..%2fx/content"):
         assert live.client.get(path).status_code == 404
 

@@ -112,6 +112,20 @@ def test_structured_outputs_are_parsed(client: openai.OpenAI) -> None:
     assert isinstance(done.choices[0].message.parsed, Person)
 
 
+def test_fields_that_ask_for_what_is_done_anyway_are_taken(client: openai.OpenAI) -> None:
+    asked = {"model": "other", "max_tokens": 2, "messages": HI}
+    guess = {"type": "content", "content": "Hi"}
+    done = client.chat.completions.create(
+        **asked, reasoning_effort="none", verbosity="medium", prediction=guess
+    )
+    assert done.usage.completion_tokens == 2
+    with pytest.raises(openai.UnprocessableEntityError, match="reasoning_effort"):
+        client.chat.completions.create(**asked, reasoning_effort="high")
+    client.responses.create(
+        model="other", input="Hi", reasoning={"effort": "none"}, max_output_tokens=2
+    )
+
+
 def test_json_mode_gives_an_object(client: openai.OpenAI) -> None:
     done = client.chat.completions.create(
         model="tiny", messages=HI, response_format={"type": "json_object"}, max_tokens=300
@@ -170,6 +184,8 @@ def test_a_response_is_continued_by_its_id(client: openai.OpenAI) -> None:
     )
     assert second.usage.input_tokens > first.usage.input_tokens
     assert client.responses.retrieve(first.id).output_text == first.output_text
+    listed = client.responses.input_items.list(first.id)
+    assert [item.content[0].text for item in listed] == ["Hi"]
     client.responses.delete(first.id)
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(first.id)

@@ -118,6 +118,9 @@ class ChatBody(Dialog, Sampling):
     parallel_tool_calls: bool | None = None
     modalities: list[Literal["text"]] | None = None
     store: bool | None = None
+    reasoning_effort: Literal["none"] | None = None  # Llama 3.1 does not think first
+    verbosity: Literal["medium"] | None = None  # as long as the model finds right
+    prediction: Object | None = None  # a hint that may make an answer faster, and never another
 
     server_tools: bool | list[Text] | None = None  # tools that the server runs
     scripted_answer: list[Any] | None = None  # for tests alone (docs/conformance.md)

@@ -21,8 +21,18 @@ class FlatSchema(Body):
     strict: bool | None = None
 
 
+class Reasoning(Body):
+    """How much the model thinks before it speaks: Llama 3.1 does not."""
+
+    effort: Literal["none"] | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None  # of nothing
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+
+
 class TextSettings(Body):
     """How the text of the answer is wanted."""
+
+    verbosity: Literal["medium"] | None = None  # as long as the model finds right
 
     format: Annotated[TextFormat | JsonObject | FlatSchema, Field(discriminator="type")] | None = (
         None
@@ -68,6 +78,7 @@ class ResponsesBody(Accounting):
     top_p: Share | None = None
     seed: Seed | None = None
     text: TextSettings | None = None
+    reasoning: Reasoning | None = None
     tools: list[Annotated[FlatFunction | HostedTool, Field(discriminator="type")]] | None = None
     tool_choice: Literal["none", "auto", "required"] | FlatChoice | None = None
     parallel_tool_calls: bool | None = None
