@@ -17,6 +17,8 @@ from puna.errors import ExtraError, RequestError
 if TYPE_CHECKING:
     from puna.infer.engine import EngineConfig
     from puna.serve.app import Server
+    from puna.serve.replicas.front import Front
+    from puna.serve.replicas.replica import Build
     from puna.serve.served import Served
     from puna.serve.settings import Settings
     from puna.tools.tool import Tool
@@ -33,6 +35,7 @@ def serve(
     max_running: int = 64,
     cache_tokens: int | None = None,
     draft_tokens: int = 0,
+    replicas: int = 1,
     max_body_mib: int = 16,
     max_choices: int = 16,
     drain_s: float = 30.0,
@@ -57,6 +60,7 @@ def serve(
     For example:
       puna serve runs/cria
       puna serve llama-3.1-8b-instruct --quantize int4 --api-key-env MY_KEY --host 0.0.0.0
+      puna serve llama-3.1-8b-instruct --replicas 4 --host 0.0.0.0
       puna serve small=runs/cria large=llama-3.1-8b-instruct --tools calc,code
       curl http://127.0.0.1:8000/v1/chat/completions -d '{"messages": [{"role": "user",
       "content": "Hi"}]}'
@@ -75,6 +79,8 @@ def serve(
         max_running: Answers that are written at the same time, for each model.
         cache_tokens: Tokens that the cache of each model holds; what memory allows without it.
         draft_tokens: Guess so many tokens ahead from what was said before; 0 guesses none.
+        replicas: Servers behind this one address, each in a process of its own, under Ray Serve:
+            here, or on the cluster that RAY_ADDRESS names. A dialog goes where it is known.
         max_body_mib: The largest body of a request.
         max_choices: Answers to one request, at most: n, best_of.
         drain_s: Seconds that running answers have after the first signal.
@@ -123,8 +129,10 @@ def serve(
             note("no key is needed here: everybody who reaches this address may ask")
         if scripted_answers:
             note("--scripted-answers: requests may say what the model says; for tests alone")
-        with build() as server:
-            run(server, door, lambda: print(f"serving at {where}", flush=True))
+        with (
+            build() if replicas == 1 else in_front(build, settings, replicas, device)
+        ) as application:
+            run(application, door, lambda: print(f"serving at {where}", flush=True))
     return 0
 
 
@@ -165,6 +173,22 @@ def read_keys(variable: str | None) -> tuple[str, ...]:
             "between, are expected. Export them first."
         )
     return keys
+
+
+@contextlib.contextmanager
+def in_front(build: "Build", settings: "Settings", replicas: int, device: str) -> "Iterator[Front]":
+    """Yield the front of many servers, when all of them are ready.
+
+    Raises:
+        RequestError: fewer than one was asked for.
+    """
+    if replicas < 1:
+        raise RequestError(f"--replicas: {replicas} was given; 1 or more is expected.")
+    from puna.serve.replicas.front import Front
+    from puna.serve.replicas.ray_fleet import open_fleet
+
+    with open_fleet(build, replicas=replicas, device=device) as fleet, log_to_stderr():
+        yield Front(fleet, settings, replicas)
 
 
 @contextlib.contextmanager

@@ -125,6 +125,11 @@ class Driver:
         """Whether new requests are refused."""
         return self._is_closing
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread that steps the engine runs."""
+        return self._thread.is_alive()
+
     def drain(self, timeout_s: float | None = None) -> bool:
         """Refuse new requests and wait for those in service; return whether all have ended."""
         self._is_closing = True

@@ -10,21 +10,45 @@ import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
+from starlette.types import Receive, Scope, Send
 
 from puna.errors import StateError
 from puna.log import note
-from puna.serve.app import Server
+from puna.serve.settings import Settings
 
 _ANSWER_S = 0.5  # how long the door stays open at least, so that others learn of the end
 _EXITS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Ending(Protocol):
+    """What must be known of an application to end it well."""
+
+    settings: Settings
+    is_draining: bool
+    running: int
+    idle: asyncio.Event
+
+
+class Application(Protocol):
+    """The server, or the front of many."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, as ASGI wants it."""
+
+    @property
+    def state(self) -> Ending:
+        """Who still runs."""
+
+
 class Draining(uvicorn.Server):
     """uvicorn, which drains before it closes its door."""
 
-    def __init__(self, config: uvicorn.Config, server: Server, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, server: Application, ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._app, self._ready = server, ready
         self._drain: asyncio.Task[None] | None = None
@@ -80,7 +104,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     return door
 
 
-def run(server: Server, door: socket.socket, ready: Callable[[], None]) -> None:
+def run(server: Application, door: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until a signal ends it."""
     config = uvicorn.Config(
         server, log_config=None, access_log=False, server_header=False, lifespan="on",
