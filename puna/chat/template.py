@@ -17,7 +17,6 @@ from typing import Any
 from puna.chat.dates import short_date
 from puna.chat.declared import Declared
 from puna.chat.guard import Guard, as_dictionary, new_guard, strings
-from puna.chat.jinja import compile_template
 from puna.chat.messages import Message
 from puna.chat.pieces import Prompt, PromptBuilder
 from puna.chat.spans import Span, trained_spans
@@ -31,6 +30,9 @@ class Template:
 
     def __init__(self, tok: Tokenizer, text: str, *, in_system: bool) -> None:
         self._tok = tok
+        # jinja2 takes a while to import, and most formats of chat need none of it.
+        from puna.chat.jinja import compile_template
+
         self._template = compile_template(text)
         self._in_system = in_system
         names = list(tok.specials)

@@ -7,15 +7,13 @@ What lies at the path decides, never a flag: a run folder, a Hugging Face folder
 from dataclasses import replace
 from pathlib import Path
 
-from puna.checkpoint.gguf import open_gguf
 from puna.checkpoint.gguf_file import MAGIC
 from puna.checkpoint.hub import hub_folder, is_hub_id
 from puna.checkpoint.huggingface import CONFIG, open_huggingface
-from puna.checkpoint.llama2c import open_llama2c
-from puna.checkpoint.meta import PARAMS, open_meta
 from puna.checkpoint.stored import Checkpoint
 from puna.errors import FormatError, NotFoundError
 
+PARAMS = "params.json"  # of Meta's folders
 RUN_MODEL = "model"  # where a run folder keeps its newest model
 RUN_STAGES = "stages"  # and what led to it
 
@@ -37,6 +35,8 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     if (place / PARAMS).exists() or any(place.glob("consolidated.*")):
         if (place / CONFIG).exists() and any(place.glob("model*.safetensors*")):
             return open_huggingface(place)  # a published folder may hold both forms
+        from puna.checkpoint.meta import open_meta
+
         return open_meta(place)
     if (place / CONFIG).exists():
         return open_huggingface(place)
@@ -77,8 +77,12 @@ def is_gguf(path: Path) -> bool:
 
 def _open_file(path: Path) -> Checkpoint:
     if path.suffix == ".gguf" or is_gguf(path):
+        from puna.checkpoint.gguf import open_gguf
+
         return open_gguf(path)
     if path.suffix == ".bin":
+        from puna.checkpoint.llama2c import open_llama2c
+
         return open_llama2c(path)
     raise FormatError(
         f"{path}: a {path.suffix or 'nameless'} file is no model by itself; .gguf and llama2.c's "
