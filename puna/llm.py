@@ -24,6 +24,7 @@ from puna.device import pick_device, pick_dtype
 from puna.errors import PunaError, RequestError
 from puna.infer.complete import Answer, ChatReader, Completion, Reader, complete
 from puna.infer.generate import stream_ids
+from puna.infer.runner import cache_dtype_of
 from puna.infer.sampling import SamplingConfig
 from puna.infer.stops import TextStream
 from puna.model.llama import Llama
@@ -69,6 +70,7 @@ def load(
     device: str = "auto",
     dtype: str | torch.dtype | None = None,
     tokenizer: str | Path | Tokenizer | None = None,
+    kv_cache: str | None = None,
 ) -> "LLM":
     """Load a model: a run folder, a Hugging Face or Meta folder, a `.gguf` or llama2.c `.bin` file.
 
@@ -78,6 +80,8 @@ def load(
         device: "auto" takes the GPU where there is one.
         dtype: of the weights in memory; None keeps what is stored where the device is fast at it.
         tokenizer: a tokenizer, or its file, for weights that come without one.
+        kv_cache: what keys and values are kept in: "f32", "bf16" or "int8", which takes half of the
+            memory of bf16; None takes what suits the weights.
     Raises:
         NotFoundError: there is nothing at `path`.
         FormatError: the files are damaged, or the tokenizer does not belong to the weights.
@@ -104,7 +108,10 @@ def load(
     if recipe is not None:
         quantize_model(model, recipe)
     stop_ids = frozenset(checkpoint.stop_ids) | (tok.stop_ids if tok else frozenset())
-    return LLM(model, tok, style=chat_style(checkpoint, tok), stop_ids=stop_ids, name=str(path))
+    return LLM(
+        model, tok, style=chat_style(checkpoint, tok), stop_ids=stop_ids, name=str(path),
+        kv_cache=kv_cache,
+    )  # fmt: skip
 
 
 def natural_dtype(checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
@@ -160,9 +167,11 @@ class LLM:
         stop_ids: frozenset[int] = frozenset(),
         sampling: SamplingConfig | None = None,
         name: str = "model",
+        kv_cache: str | None = None,
     ) -> None:
         self.model, self.style, self.stop_ids, self.name = model, style, stop_ids, name
         self.sampling = sampling or SamplingConfig()  # used where a call says nothing
+        self.cache_dtype = cache_dtype_of(kv_cache)
         self._tokenizer = tokenizer
         self._format: ChatFormat | None = None
 
@@ -221,6 +230,7 @@ class LLM:
         done = complete(
             self.model, self._tokenizer, batch, max_tokens=call.max_tokens, sampling=call.sampling,
             stop=call.stop_for(self), stop_ids=self.stop_ids, ignore_eos=call.ignore_eos,
+            cache_dtype=self.cache_dtype,
         )  # fmt: skip
         return done[0] if is_single else done
 
@@ -257,7 +267,7 @@ class LLM:
             reader = ChatReader(form.parser(shown), stops=call.stop)
         tokens = stream_ids(
             self.model, ids, max_tokens=call.max_tokens, sampling=call.sampling[0],
-            stop_ids=self.stop_ids, ignore_eos=call.ignore_eos,
+            stop_ids=self.stop_ids, ignore_eos=call.ignore_eos, cache_dtype=self.cache_dtype,
         )  # fmt: skip
         return Answer(tokens, reader, prompt_tokens=len(ids))
 

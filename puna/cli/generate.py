@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -30,6 +30,7 @@ def generate(
     tokenizer: Path | None = None,
     device: str = "auto",
     dtype: str | None = None,
+    kv_cache: Literal["f32", "bf16", "int8"] | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
     stream: bool | None = None,
 ) -> None:
@@ -60,12 +61,13 @@ def generate(
         tokenizer: The tokenizer's file, for weights that come without one.
         device: auto, cpu or cuda.
         dtype: Of the weights in memory, such as float32 or bfloat16; chosen for the device.
+        kv_cache: What keys and values are kept in; int8 takes half of the memory of bf16.
         json_: Print one JSON object: text, ids, finish_reason, usage.
         stream: Print the text while it is written; on a terminal without being asked.
     """
     from puna.llm import Options, load
 
-    llm = load(model, device=device, dtype=dtype, tokenizer=tokenizer)
+    llm = load(model, device=device, dtype=dtype, tokenizer=tokenizer, kv_cache=kv_cache)
     given = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
         "repetition_penalty": repetition_penalty, "seed": seed,

@@ -38,6 +38,7 @@ class Batch:
         sampling: SamplingConfig | Sequence[SamplingConfig],
         stop_ids: Sequence[int] | frozenset[int],
         prefill_tokens: int = PREFILL_TOKENS,
+        cache_dtype: torch.dtype | None = None,
     ) -> None:
         configs = [sampling] * len(prompts) if isinstance(sampling, SamplingConfig) else sampling
         if len(configs) != len(prompts):
@@ -59,7 +60,7 @@ class Batch:
             for row, prompt in enumerate(self._prompts)
         ]
         self._stop_ids = frozenset(stop_ids)
-        self._prefill_tokens = prefill_tokens
+        self._prefill_tokens, self._cache_dtype = prefill_tokens, cache_dtype
         self._configs = list(configs)
         self._generators = [config.generator() for config in configs]
         self._rows = list(range(len(prompts)))  # prompt of each row of the cache
@@ -82,7 +83,7 @@ class Batch:
     def step(self) -> list[NewToken]:
         """Read the last tokens (at first: the prompts) and draw the next one of every live row."""
         if self._reader is None:
-            self._reader = rows_of(self.model, self._limits)
+            self._reader = rows_of(self.model, self._limits, cache_dtype=self._cache_dtype)
             logits = self._reader.read_prompts(self._prompts, tokens_at_once=self._prefill_tokens)
         else:
             self._drop_ended(self._reader)

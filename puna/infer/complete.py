@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
+
 from puna.chat.messages import Message, Usage
 from puna.chat.parse import AnswerParser
 from puna.infer.batch import NewToken
@@ -38,6 +40,7 @@ def complete(
     stop: Sequence[str] = (),
     stop_ids: Sequence[int] | frozenset[int] = (),
     ignore_eos: bool = False,
+    cache_dtype: torch.dtype | None = None,
 ) -> list[Completion]:
     """Continue every prompt; one batch, and each row ends at its own stop."""
     texts: list[list[str]] = [[] for _ in prompts]
@@ -53,7 +56,7 @@ def complete(
 
     rows = generate_ids(
         model, prompts, max_tokens=max_tokens, sampling=sampling, stop_ids=stop_ids,
-        ignore_eos=ignore_eos, on_token=read,
+        ignore_eos=ignore_eos, on_token=read, cache_dtype=cache_dtype,
     )  # fmt: skip
     for text, stream in zip(texts, streams, strict=False):
         text.append(stream.flush())

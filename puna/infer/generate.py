@@ -9,6 +9,8 @@ logits reach 6.7. `puna.llm` stands above this and speaks text; here there are o
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from puna.infer.batch import Batch, NewToken
 from puna.infer.prefill import PREFILL_TOKENS
 from puna.infer.sampling import SamplingConfig
@@ -33,6 +35,7 @@ def generate_ids(
     ignore_eos: bool = False,
     on_token: Callable[[int, int], bool | None] | None = None,
     prefill_tokens: int = PREFILL_TOKENS,
+    cache_dtype: torch.dtype | None = None,
 ) -> list[Generation]:
     """Continue every prompt and return what each row wrote, in the order of the prompts.
 
@@ -44,6 +47,7 @@ def generate_ids(
         ignore_eos: write on past stop ids.
         on_token: told (row, id) of every token; when it answers true, the row ends there.
         prefill_tokens: tokens of the prompts that are read at once.
+        cache_dtype: of the native KV cache; None takes what suits the weights.
     Raises:
         RequestError: a prompt has no tokens or ids beyond the vocabulary.
         ContextError: a prompt, or a prompt and its explicit `max_tokens`, does not fit.
@@ -55,6 +59,7 @@ def generate_ids(
         sampling=sampling,
         stop_ids=() if ignore_eos else stop_ids,
         prefill_tokens=prefill_tokens,
+        cache_dtype=cache_dtype,
     )
     written: list[list[int]] = [[] for _ in prompts]
     reasons = ["length"] * len(prompts)
@@ -82,6 +87,7 @@ def stream_ids(
     stop_ids: Sequence[int] | frozenset[int] = (),
     ignore_eos: bool = False,
     prefill_tokens: int = PREFILL_TOKENS,
+    cache_dtype: torch.dtype | None = None,
 ) -> Iterator[NewToken]:
     """Yield the tokens of one prompt as they are drawn; arguments as in `generate_ids`.
 
@@ -94,5 +100,6 @@ def stream_ids(
         sampling=sampling,
         stop_ids=() if ignore_eos else stop_ids,
         prefill_tokens=prefill_tokens,
+        cache_dtype=cache_dtype,
     )
     return (token for _ in iter(lambda: batch.is_running, False) for token in batch.step())

@@ -55,7 +55,10 @@ def cache_pages(model: Llama, config: EngineConfig) -> int:
         return config.cache_tokens // Z
     useful = config.most_running * -(-model.config.context // Z)
     kind = config.cache_dtype or model.embed.weight.dtype
-    page_bytes = Z * model.config.cache_bytes_per_token(kind.itemsize)
+    token_bytes = model.config.cache_bytes_per_token(kind.itemsize)
+    if kind == torch.int8:  # with a float32 scale for each head
+        token_bytes += 4 * token_bytes // model.config.head_width
+    page_bytes = Z * token_bytes
     return max(1, min(useful, int(_free_bytes(model) * MEMORY_SHARE) // page_bytes))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from puna.infer.prefill import read_prompts
-from puna.infer.runner import PAGE_TOKENS, PagedCache, Part, Runner
+from puna.infer.runner import PAGE_TOKENS, PagedCache, Part, Runner, refuse_cache
 from puna.model.cache import KVCache
 from puna.model.llama import Llama
 
@@ -32,21 +32,32 @@ class Rows(Protocol):
         """Keep the rows at these places; the others are forgotten."""
 
 
-def rows_of(model: Llama, limits: Sequence[int]) -> Rows:
-    """Return rows that may each write up to its limit of tokens."""
+def rows_of(model: Llama, limits: Sequence[int], *, cache_dtype: torch.dtype | None = None) -> Rows:
+    """Return rows that may each write up to its limit of tokens.
+
+    Args:
+        cache_dtype: of the native cache; None takes what suits the weights.
+    """
     runner = Runner.of(model)
-    return TorchRows(model, limits) if runner is None else NativeRows(runner, limits)
+    if runner is None:
+        refuse_cache(cache_dtype)
+        return TorchRows(model, limits)
+    return NativeRows(runner, limits, cache_dtype)
 
 
 class NativeRows:
     """Rows in pages, read by the native decoder."""
 
-    def __init__(self, runner: Runner, limits: Sequence[int]) -> None:
+    def __init__(
+        self, runner: Runner, limits: Sequence[int], cache_dtype: torch.dtype | None = None
+    ) -> None:
         self._runner, self._limits = runner, list(limits)
         self._pages: list[list[int]] = [[] for _ in limits]
         self._held = [0] * len(limits)
         self._free: list[int] = []
         self._cache: PagedCache | None = None
+        own = torch.float32 if runner.format == "f32" else torch.bfloat16
+        self._dtype = own if cache_dtype is None else cache_dtype
 
     def read_prompts(self, prompts: Sequence[Sequence[int]], *, tokens_at_once: int) -> Tensor:
         """Read every prompt; the decoder bounds its own memory, so `tokens_at_once` is not used."""
@@ -91,8 +102,7 @@ class NativeRows:
             total = sum(-(-length // PAGE_TOKENS) for length in lengths)
         else:
             total = 2 * old.pages + pages
-        dtype = torch.float32 if self._runner.format == "f32" else torch.bfloat16
-        new = PagedCache(self._runner.config, max(total, pages), dtype=dtype)
+        new = PagedCache(self._runner.config, max(total, pages), dtype=self._dtype)
         begin = 0
         if old is not None:
             begin = old.pages

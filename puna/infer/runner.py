@@ -25,8 +25,37 @@ CACHE_FORMATS: dict[torch.dtype, Format] = {
     torch.bfloat16: "bf16",
     torch.int8: "int8",
 }
+CACHES: dict[str, torch.dtype] = {name: dtype for dtype, name in CACHE_FORMATS.items()}
 FORMATS: dict[torch.dtype, Format] = {torch.float32: "f32", torch.bfloat16: "bf16"}
 PAGE_TOKENS = 64  # as many as the kernels attend together, so that a page is read where it lies
+
+
+def cache_dtype_of(name: str | None) -> torch.dtype | None:
+    """Return what a cache of this name holds; None stands for that which suits the weights.
+
+    Raises:
+        RequestError: there is no such cache.
+    """
+    if name is None or name in CACHES:
+        return None if name is None else CACHES[name]
+    raise RequestError(
+        f"KV cache: {name!r} was given; one of {', '.join(CACHES)} is expected. int8 takes half of "
+        "the memory of bf16."
+    )
+
+
+def refuse_cache(dtype: torch.dtype | None) -> None:
+    """Stop where torch computes the model and somebody chose what its cache holds.
+
+    Raises:
+        RequestError: a dtype was given.
+    """
+    if dtype is not None:
+        raise RequestError(
+            f"KV cache: {dtype} was given, and torch computes this model here, whose cache is of "
+            "the dtype of the weights. Leave the choice out; `puna doctor` says what the native "
+            "kernels need."
+        )
 
 
 class PagedCache:
