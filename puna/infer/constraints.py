@@ -121,10 +121,6 @@ class Constraints:
                 self._compiled.popitem(last=False)
         return Matcher(found.deep_copy(), self._stop_ids, self._vocab)
 
-    def prepare(self) -> None:
-        """Read the vocabulary now, which takes a moment, and not at the first constraint."""
-        self.matcher(Constraint(kind="regex", text="x"))
-
     def _compile(self, constraint: Constraint) -> Any:
         try:
             import llguidance

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from puna.errors import ContextError, RequestError
 from puna.infer.batch import limit_of
-from puna.infer.constraints import Constraints
+from puna.infer.constraints import Constraint, Constraints
 from puna.infer.group import Group
 from puna.infer.measure import Measures, Stats
 from puna.infer.paged import paged_model
@@ -132,10 +132,14 @@ class Engine:
             self._arrived.append((group, sequence))
         return handle
 
-    def prepare_constraints(self) -> None:
-        """Read the tokenizer for constraints now, and not when the first request brings one."""
+    def prepare_constraint(self, constraint: Constraint) -> None:
+        """Compile a constraint now, so that `submit` of a request with it takes no time.
+
+        Raises:
+            RequestError: it is no schema, expression or grammar.
+        """
         if self._constraints is not None:
-            self._constraints.prepare()
+            self._constraints.matcher(constraint)
 
     def cancel(self, handle: int) -> None:
         """End a request; its pages are free at once, or after the step that runs. Twice is once."""

@@ -65,6 +65,9 @@ async def events_of(state: State, served: Served, request: Request) -> AsyncGene
     Raises:
         Failure: 429, the queue is full.
     """
+    if request.constraint is not None:
+        engine, constraint = served.driver.engine, request.constraint
+        await served.in_thread(lambda: engine.prepare_constraint(constraint))
     try:
         stream = served.driver.stream(request)
     except BusyError as error:

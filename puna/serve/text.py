@@ -33,7 +33,7 @@ class Prompt:
     """One prompt and what was written after it."""
 
     request: Request
-    text: str  # to echo
+    text: str  # to echo, or for the log; of ids only where one of the two wants it
     first: int  # index of its first choice
     readings: list[TextReading]
     told: list[list[TokenLogprob]] = field(default_factory=list)  # of each choice
@@ -82,7 +82,8 @@ def prompts_of(state: State, served: Served, call: Call, body: TextBody) -> list
             TextReading(place * n + i, TextStream(served.tok, stops=body.stops, prompt=ids))
             for i in range(n)
         ]
-        text = prompt if is_text else served.tok.decode(ids)
+        is_told = body.echo or state.settings.logs_text
+        text = prompt if is_text else served.tok.decode(ids) if is_told else ""
         found.append(
             Prompt(request=request, text=text, first=place * n, readings=readings,
                    told=[[] for _ in readings])

@@ -26,8 +26,7 @@ class StreamDecoder:
     ) -> None:
         self._bytes = _Bytes(tok, skip_special)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        for token_id in after:
-            self._bytes.pass_over(token_id)
+        self._bytes.pass_over_all(after)
 
     def feed(self, token_id: int) -> str:
         """Return the text that `token_id` completes; it may be empty."""
@@ -69,6 +68,13 @@ class _Bytes:
             piece = piece.removeprefix(b" ")
         self.pass_over(token_id)
         return piece
+
+    def pass_over_all(self, ids: Sequence[int]) -> None:
+        """Pass over many: the last that decides decides, and of a long prompt no other is read."""
+        for token_id in reversed(ids):
+            if token_id not in self._special_ids or token_id == self._tok.bos_id:
+                self.pass_over(token_id)
+                return
 
     def pass_over(self, token_id: int) -> None:
         if token_id not in self._special_ids:

@@ -3,6 +3,7 @@
 import json
 import logging
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from puna.infer.constraints import Constraint, Constraints
 from puna.serve.page_files import Page
 from tests.serve.live import Live, running, tiny_llm
 
@@ -170,3 +172,18 @@ def test_health_tells_the_models() -> None:
         told = live.client.get("/health").json()
     assert told["status"] == "ok"
     assert told["models"] == ["tiny", "b"]
+
+
+def test_a_schema_is_compiled_beside_the_loop(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large one takes long, and so does the vocabulary, which the first one reads."""
+    compile_, threads = Constraints._compile, []
+
+    def noted(self: Constraints, constraint: Constraint) -> object:
+        threads.append(threading.current_thread().name)
+        return compile_(self, constraint)
+
+    monkeypatch.setattr(Constraints, "_compile", noted)
+    form = {"type": "regex", "pattern": "[ab]{3}"}
+    told = live.ask(response_format=form)["choices"][0]["message"]["content"]
+    assert set(told) <= set("ab")
+    assert [name.startswith("prompts-") for name in threads] == [True]
