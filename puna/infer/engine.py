@@ -8,6 +8,7 @@ often it was preempted, drafted for or found in the cache; where torch computes,
 of logits. `puna.infer.generate` is the simple loop that says what is right.
 """
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,18 +17,17 @@ from threading import Lock, RLock
 
 from torch import Tensor
 
-from puna.errors import ContextError, RequestError
-from puna.infer.batch import limit_of
+from puna.errors import PunaError, RequestError
 from puna.infer.constraints import Constraint, Constraints
+from puna.infer.flight import Flight, part_of
 from puna.infer.group import Group
 from puna.infer.measure import Measures, Stats
-from puna.infer.paged import paged_model
+from puna.infer.paged import PagedModel, paged_model
 from puna.infer.pages import PagePool
 from puna.infer.pick import Picked, Picker
 from puna.infer.request import BusyError, Event, Request
-from puna.infer.room import EngineConfig, cache_pages, room_of
-from puna.infer.runner import Part
-from puna.infer.scheduler import Scheduler, Turn
+from puna.infer.room import EngineConfig, cache_pages, limit_in
+from puna.infer.scheduler import Plan, Scheduler, Turn
 from puna.infer.sequence import TokenSequence
 from puna.infer.speculative import (
     DraftModel,
@@ -54,6 +54,7 @@ class Engine:
         config: EngineConfig | None = None,
         *,
         draft: Llama | None = None,
+        paged: PagedModel | None = None,
         stop_ids: frozenset[int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,6 +64,7 @@ class Engine:
             tokenizer: for stop strings and constraints; ids need none.
             draft: a smaller model of the same vocabulary that guesses `config.draft_tokens`; None
                 guesses from the text itself.
+            paged: the model with its cache, where it is more than this process; None makes one.
             stop_ids: ids that end a sample; None takes the tokenizer's.
             clock: seconds, for deadlines and statistics.
         """
@@ -71,21 +73,24 @@ class Engine:
         known = frozenset() if tokenizer is None else tokenizer.stop_ids
         self.stop_ids = known if stop_ids is None else stop_ids
         self._clock = clock
-        pages = cache_pages(model, self.config)
-        self.pages = PagePool(pages, self.config.page_tokens)
-        self._paged = paged_model(
-            model, pages, page_tokens=self.config.page_tokens, dtype=self.config.cache_dtype,
-            is_native=self.config.is_native,
+        self._paged = paged or paged_model(
+            model, cache_pages(model, self.config), page_tokens=self.config.page_tokens,
+            dtype=self.config.cache_dtype, is_native=self.config.is_native,
         )  # fmt: skip
+        self.pages = PagePool(self._paged.pages, self._paged.page_tokens)
         self.is_exact = self._paged.is_exact
         self._scheduler = Scheduler(
             self.pages,
             most_running=self.config.most_running,
             tokens_a_step=self.config.tokens_a_step,
+            lanes=self._paged.lanes,
         )
+        self._flights: deque[Flight] = deque()  # oldest first
         self._guesser: Guesser | None = None
         if draft is not None:
-            self._guesser = DraftModel(draft, pages, self.config, vocab=model.config.vocab)
+            self._guesser = DraftModel(
+                draft, self.pages.pages, self.config, vocab=model.config.vocab
+            )
         elif self.config.draft_tokens:
             self._guesser = PromptLookup()
         self._constraints = None
@@ -94,7 +99,7 @@ class Engine:
                 tokenizer, vocab=model.config.vocab, stop_ids=self.stop_ids
             )
         self._groups: dict[int, Group] = {}
-        self._handles, self._numbers = count(1), count(1)
+        self._handles, self._numbers, self._flown = count(1), count(1), count(1)
         self._stepping = RLock()  # held by a step, and by what must not happen during one
         self._door = Lock()  # held for moments only: what comes in between steps
         self._arrived: deque[tuple[Group, TokenSequence]] = deque()
@@ -110,7 +115,9 @@ class Engine:
             ContextError: the request can never fit the context or the cache.
             RequestError: an argument of the request is wrong.
         """
-        limit = self._limit_of(request)
+        limit = limit_in(
+            self.config, request, self.model.config, self.pages, has_text=self.tokenizer is not None
+        )
         picker = self._picker(request, 0)
         with self._door:
             waiting = len(self._arrived) + len(self._scheduler.waiting)
@@ -153,7 +160,8 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether a step would do or tell anything."""
-        return bool(self._arrived or self._cancelled or self._late or self._groups)
+        waits = self._arrived or self._cancelled or self._late
+        return bool(waits or self._groups or self._flights)
 
     def step(self) -> list[Event]:
         """Read the next tokens of the sequences whose turn it is; return what happened."""
@@ -163,28 +171,38 @@ class Engine:
             for sequence in self._scheduler.running:
                 wish(sequence, self.config.draft_tokens)
             plan = self._scheduler.plan()
-            if not plan.turns:
-                return events
-            for source, target in plan.copies:
-                self._paged.copy(source, target)
-                if self._guesser is not None:
-                    self._guesser.copy(source, target)
-            guesses = self._guess(plan.turns)
-            parts = [_part(turn, own) for turn, own in zip(plan.turns, guesses, strict=True)]
-            self._note_begun(plan.turns)
-            logits = self._paged.read(parts)
-            self._measures.note_step(parts)
-            at = 0
-            for turn, part, own in zip(plan.turns, parts, guesses, strict=True):
-                rows = len(part.ids) if part.wants_all else 1
-                events += self._read(turn, own, logits[at : at + rows])
-                at += rows
+            if plan.turns:
+                self._flights.append(self._begin(plan))
+            is_full = len(self._flights) == self._paged.lanes
+            if self._flights and (is_full or not plan.turns):
+                for turn, own, logits in self._flights.popleft().land():
+                    events += self._read(turn, own, logits)
             return events
+
+    def _begin(self, plan: Plan) -> Flight:
+        """Let the model read what was planned."""
+        for source, target in plan.copies:
+            self._paged.copy(source, target)
+            if self._guesser is not None:
+                self._guesser.copy(source, target)
+        guesses = self._guess(plan.turns)
+        parts = [part_of(turn, own) for turn, own in zip(plan.turns, guesses, strict=True)]
+        number = next(self._flown)
+        for turn in plan.turns:
+            turn.sequence.flight = number
+        self._note_begun(plan.turns)
+        wait = self._paged.begin(parts)
+        self._measures.note_step(parts)
+        return Flight(number=number, turns=plan.turns, guesses=guesses, parts=parts, wait=wait)
 
     def fail(self, error: BaseException) -> list[Event]:
         """End every request because a step went wrong; all pages come back."""
         with self._stepping:
             self._settle()
+            with contextlib.suppress(PunaError):  # what is under way must be taken, if it comes
+                while self._flights:
+                    self._flights.popleft().wait()
+            self._flights.clear()
             for handle in list(self._groups):
                 self._end_group(handle, "error", error=str(error))
             events, self._late = self._late, []
@@ -195,43 +213,6 @@ class Engine:
         return self._measures.stats(self._scheduler, arrived=len(self._arrived))
 
     # What comes in
-
-    def _limit_of(self, request: Request) -> int:
-        """Return how many tokens a sample may write, or say why it cannot be served."""
-        config, prompt = self.model.config, request.ids
-        if request.samples > self.config.most_running:
-            raise RequestError(
-                f"engine: {request.samples} samples of one prompt were asked for; at most "
-                f"{self.config.most_running} run together. Ask for fewer, or several times."
-            )
-        if request.stop and self.tokenizer is None:
-            raise RequestError(
-                "engine: stop strings were given and the engine has no tokenizer; text needs one. "
-                "Give stop_ids instead."
-            )
-        wrong = [token for token in request.logit_bias if not 0 <= token < config.vocab]
-        if wrong:
-            raise RequestError(
-                f"request: logit_bias names the id {wrong[0]}; ids from 0 to {config.vocab - 1} "
-                "are expected. Use the tokenizer that belongs to the weights."
-            )
-        room = room_of(config, self.pages.pages, self.pages.page_tokens)
-        if request.max_tokens == 0:
-            limit_of(prompt, None, config.context, config.vocab, name="the prompt")
-            limit = 0
-        else:
-            limit = limit_of(
-                prompt, request.max_tokens, config.context, config.vocab, name="the prompt"
-            )
-        if request.max_tokens is None:
-            limit = max(1, room - len(prompt))
-        if len(prompt) + limit > room:
-            raise ContextError(
-                f"engine: the prompt has {len(prompt)} tokens and {limit} more were asked for; the "
-                f"cache holds {room} tokens of one sequence. Shorten the prompt, ask for fewer "
-                "tokens, or start the engine with more cache_tokens."
-            )
-        return limit
 
     def _picker(self, request: Request, index: int) -> Picker:
         matcher = None
@@ -388,14 +369,3 @@ class Engine:
                 del self._groups[group.handle]
                 self._measures.note_end(event.finish_reason, now - group.submitted_s)
         return events
-
-
-def _part(turn: Turn, guesses: Guesses) -> Part:
-    sequence = turn.sequence
-    known = sequence.ids[sequence.held : sequence.held + turn.count]
-    return Part(
-        ids=[*known, *guesses],
-        held=sequence.held,
-        pages=sequence.pages,
-        wants_all=bool(guesses) or turn.wants_all,
-    )

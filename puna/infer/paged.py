@@ -5,7 +5,8 @@ the bit in any company and however its tokens are divided. `TorchPages` runs the
 pass on any device, on a contiguous copy of the pages; there logits are the same up to rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -19,11 +20,16 @@ from puna.model.llama import Llama
 class PagedModel(Protocol):
     """What the engine asks of a model."""
 
+    pages: int
     page_tokens: int
     is_exact: bool  # whether logits are the same to the bit in any company
+    lanes: int  # reads that may be under way together
 
     def read(self, parts: Sequence[Part]) -> Tensor:
         """Read the tokens of every part; return the logits that `Runner.step` describes."""
+
+    def begin(self, parts: Sequence[Part]) -> Callable[[], Tensor]:
+        """Begin to read; return what waits for the logits, to be called in the order of begins."""
 
     def copy(self, source: int, target: int) -> None:
         """Copy a page onto another."""
@@ -59,15 +65,19 @@ def paged_model(
 class NativePages:
     """Pages that the native decoder reads where they lie."""
 
-    is_exact = True
+    is_exact, lanes = True, 1
 
     def __init__(self, runner: Runner, cache: PagedCache) -> None:
         self._runner, self._cache = runner, cache
-        self.page_tokens = cache.page_tokens
+        self.pages, self.page_tokens = cache.pages, cache.page_tokens
 
     def read(self, parts: Sequence[Part]) -> Tensor:
         """Read the tokens of every part in one call."""
         return self._runner.step(parts, self._cache)
+
+    def begin(self, parts: Sequence[Part]) -> Callable[[], Tensor]:
+        """Read when the logits are wanted."""
+        return partial(self.read, parts)
 
     def copy(self, source: int, target: int) -> None:
         """Copy a page onto another."""
@@ -78,7 +88,7 @@ class NativePages:
 class TorchPages:
     """Pages in tensors [L, P, Z, K, E] beside a model that torch computes."""
 
-    is_exact = False
+    is_exact, lanes = False, 1
 
     def __init__(
         self, model: Llama, pages: int, *, page_tokens: int, dtype: torch.dtype | None = None
@@ -89,8 +99,8 @@ class TorchPages:
         self._keys, self._values = (
             torch.zeros(shape, dtype=kind, device=weight.device) for _ in range(2)
         )
-        self._model = model
-        self.page_tokens = page_tokens
+        self._model, self.config = model, model.config
+        self.pages, self.page_tokens = pages, page_tokens
 
     @torch.inference_mode()
     def read(self, parts: Sequence[Part]) -> Tensor:
@@ -103,6 +113,10 @@ class TorchPages:
             logits = self._read([parts[place] for place in group])
             rows |= dict(zip(group, logits, strict=True))
         return torch.cat([rows[place] for place in range(len(parts))])
+
+    def begin(self, parts: Sequence[Part]) -> Callable[[], Tensor]:
+        """Read when the logits are wanted."""
+        return partial(self.read, parts)
 
     def _read(self, parts: Sequence[Part]) -> list[Tensor]:
         """Read parts of equal length; return the wanted logits of each, [1 or T, V]."""

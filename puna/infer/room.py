@@ -1,11 +1,14 @@
-"""How an engine is set up, and how many pages its cache gets."""
+"""How an engine is set up, how many pages its cache gets, and what fits into it."""
 
 from dataclasses import dataclass
 
 import psutil
 import torch
 
-from puna.errors import ConfigError
+from puna.errors import ConfigError, ContextError, RequestError
+from puna.infer.batch import limit_of
+from puna.infer.pages import PagePool
+from puna.infer.request import Request
 from puna.infer.runner import PAGE_TOKENS
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
@@ -72,3 +75,41 @@ def _free_bytes(model: Llama) -> int:
 def room_of(model: ModelConfig, pages: int, page_tokens: int) -> int:
     """Return how many tokens one sequence may have: the context, or less where pages are few."""
     return min(model.context, pages * page_tokens)
+
+
+def limit_in(
+    config: EngineConfig, request: Request, model: ModelConfig, pool: PagePool, *, has_text: bool
+) -> int:
+    """Return how many tokens a sample may write, or say why it cannot be served."""
+    prompt = request.ids
+    if request.samples > config.most_running:
+        raise RequestError(
+            f"engine: {request.samples} samples of one prompt were asked for; at most "
+            f"{config.most_running} run together. Ask for fewer, or several times."
+        )
+    if request.stop and not has_text:
+        raise RequestError(
+            "engine: stop strings were given and the engine has no tokenizer; text needs one. "
+            "Give stop_ids instead."
+        )
+    wrong = [token for token in request.logit_bias if not 0 <= token < model.vocab]
+    if wrong:
+        raise RequestError(
+            f"request: logit_bias names the id {wrong[0]}; ids from 0 to {model.vocab - 1} "
+            "are expected. Use the tokenizer that belongs to the weights."
+        )
+    room = room_of(model, pool.pages, pool.page_tokens)
+    if request.max_tokens == 0:
+        limit_of(prompt, None, model.context, model.vocab, name="the prompt")
+        limit = 0
+    else:
+        limit = limit_of(prompt, request.max_tokens, model.context, model.vocab, name="the prompt")
+    if request.max_tokens is None:
+        limit = max(1, room - len(prompt))
+    if len(prompt) + limit > room:
+        raise ContextError(
+            f"engine: the prompt has {len(prompt)} tokens and {limit} more were asked for; the "
+            f"cache holds {room} tokens of one sequence. Shorten the prompt, ask for fewer "
+            "tokens, or start the engine with more cache_tokens."
+        )
+    return limit

@@ -40,8 +40,11 @@ class Plan:
 class Scheduler:
     """Sequences that wait, sequences that run, and the pages that they hold."""
 
-    def __init__(self, pool: PagePool, *, most_running: int, tokens_a_step: int) -> None:
+    def __init__(
+        self, pool: PagePool, *, most_running: int, tokens_a_step: int, lanes: int = 1
+    ) -> None:
         self.pool = pool
+        self.lanes = lanes  # steps that are under way together; each takes its share of the turns
         self.most_running, self.tokens_a_step = most_running, tokens_a_step
         self.waiting: list[TokenSequence] = []
         self.running: list[TokenSequence] = []
@@ -83,19 +86,34 @@ class Scheduler:
         turns: dict[int, Turn] = {}
         copies: list[tuple[int, int]] = []
         budget = self.tokens_a_step
+        most = self._most_turns()
         ranked = sorted(self.running, key=TokenSequence.rank)
+        ranked = [sequence for sequence in ranked if not sequence.flight]
         writing = [sequence for sequence in ranked if sequence.unread == 1]
         for sequence in (*writing, *(other for other in ranked if other.unread > 1)):
-            if budget and sequence.is_running:
+            if budget and len(turns) < most and sequence.is_running:
                 turn = self._turn(sequence, budget, turns, copies)
                 budget -= 0 if turn is None else turn.count + turn.drafts
-        while budget and self._admit_next(turns):
+        while budget and (len(turns) < most or self._is_urgent()) and self._admit_next(turns):
             turn = self._turn(self.running[-1], budget, turns, copies)
             budget -= 0 if turn is None else turn.count + turn.drafts
         for turn in turns.values():
             is_writing = turn.sequence.written > 0
             self._served[turn.sequence.user] += turn.count * (WRITING_COSTS if is_writing else 1)
         return Plan(turns=tuple(turns.values()), copies=tuple(copies))
+
+    def _most_turns(self) -> int:
+        """Return how many sequences a step may read, so that every lane gets its share."""
+        if self.lanes == 1:
+            return self.tokens_a_step
+        return -(-min(self.most_running, len(self.running) + len(self.waiting)) // self.lanes)
+
+    def _is_urgent(self) -> bool:
+        """Whether a sequence waits that goes before one that runs."""
+        if not self.waiting or not self.running:
+            return False
+        lowest = min(sequence.request.priority for sequence in self.running)
+        return max(sequence.request.priority for sequence in self.waiting) > lowest
 
     def _turn(
         self,
@@ -211,5 +229,5 @@ class Scheduler:
 
     def _give_back(self, sequence: TokenSequence) -> None:
         self.pool.release(sequence.pages)
-        sequence.pages, sequence.held = [], 0
+        sequence.pages, sequence.held, sequence.flight = [], 0, 0
         sequence.adopted = sequence.drafted = 0

@@ -17,9 +17,10 @@ class TokenSequence:
     """The prompt, what was written after it, and where its keys and values lie."""
 
     __slots__ = (
-        "_keys", "adopted", "decoder", "drafted", "drafts_wanted", "handle", "held", "ids", "index",
-        "is_running", "limit", "ngrams", "number", "pages", "picker", "prompt_tokens", "reach",
-        "request", "samples_to_come", "stops", "total_logprob", "was_preempted",
+        "_keys", "adopted", "decoder", "drafted", "drafts_wanted", "flight", "handle", "held",
+        "ids", "index", "is_running", "limit", "ngrams", "number", "pages", "picker",
+        "prompt_tokens", "reach", "request", "samples_to_come", "stops", "total_logprob",
+        "was_preempted",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +47,7 @@ class TokenSequence:
         self.adopted = 0  # tokens at its begin that were found in the cache
         self.drafted = 0  # tokens that a draft model has read
         self.drafts_wanted = 0
+        self.flight = 0  # number of the step that reads it now; 0: none does
         self.reach = 0  # guesses that are worth checking; `puna.infer.speculative` learns it
         self.ngrams: NGrams | None = None
         self.total_logprob = 0.0
