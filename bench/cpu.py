@@ -1,9 +1,10 @@
-"""Decoding and reading prompts on the CPU beside llama.cpp, on random weights, in one run.
+"""Decoding and reading prompts on the CPU beside llama.cpp and OpenVINO, in one run.
 
-The two sides alternate within each round, because a machine's memory bandwidth changes within
-seconds; a row of the table is the median of the ratios of the rounds, beside the read bandwidth
-measured in the same rounds. Weights are random, and a file of the same format and shape is written
-for the peer. Run: python bench/cpu.py [--quick] [--only 135M] [--formats int4,int8]
+The sides alternate within each round, because a machine's memory bandwidth changes within seconds;
+a row of the table is the median of the ratios of the rounds, beside the share of the read bandwidth
+(decoding) or of the matrix peak (prompts) that was measured in the same rounds. Weights are random,
+and the same format and shape is made for each peer. OpenVINO is left out where it is not installed.
+Run: python bench/cpu.py [--quick] [--only 135M] [--formats int4,int8]
 """
 
 import argparse
@@ -13,10 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import openvino_llama
 import torch
 from llamacpp import LlamaCpp, version, write_gguf
 
-from puna.device import machine, measure_read_bandwidth
+from puna.device import machine, measure_matrix_peak, measure_read_bandwidth
 from puna.infer.runner import PAGE_TOKENS, PagedCache, Part, Runner
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
@@ -35,6 +37,7 @@ SHAPES = {
 }
 PEER_FORMATS: dict[Format, str] = {"f32": "F32", "bf16": "BF16", "int8": "Q8_0", "int4": "Q4_0"}
 PROMPT, BATCH = 512, 8
+Side = Callable[[int, int, int], None]  # reads rows, tokens of each, after so many held
 TOKEN = 5  # decoded again and again: the weights read do not depend on it
 
 
@@ -103,7 +106,7 @@ class Puna:
         self.runner.step(parts, self.cache)
 
 
-def speed(read: Callable[[int, int, int], None], rows: int, steps: int) -> float:
+def speed(read: Side, rows: int, steps: int) -> float:
     """Return tokens per second of decoding, or of the prompt where `steps` is 0."""
     began = time.perf_counter()
     if not steps:
@@ -114,14 +117,23 @@ def speed(read: Callable[[int, int, int], None], rows: int, steps: int) -> float
     return rows * steps / (time.perf_counter() - began)
 
 
-def compare(name: str, format: Format, rounds: int) -> None:
-    """Print the rows of one shape and format."""
-    config = SHAPES[name]
+def sides_of(name: str, format: Format) -> tuple[Puna, dict[str, Side]]:
+    """Return our side, and all of them by their names."""
+    config, threads = SHAPES[name], torch.get_num_threads()
     ours = Puna(config, format)
+    sides: dict[str, Side] = {"puna": ours.read}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
         write_gguf(path, config, PEER_FORMATS[format])
-        theirs = LlamaCpp(path, threads=torch.get_num_threads(), rows=BATCH, batch=PROMPT)
+        sides["llama.cpp"] = LlamaCpp(path, threads=threads, rows=BATCH, batch=PROMPT).read
+    if openvino_llama.version():
+        sides["openvino"] = openvino_llama.OpenVino(config, format, threads=threads).read
+    return ours, sides
+
+
+def compare(name: str, format: Format, rounds: int) -> None:
+    """Print the rows of one shape and format."""
+    ours, sides = sides_of(name, format)
     steps = 12 if name == "1B" else 40
     works = {
         "decode b1": (1, steps),
@@ -129,23 +141,31 @@ def compare(name: str, format: Format, rounds: int) -> None:
         f"prompt {PROMPT}": (1, 0),
     }
     for work, (rows, count) in works.items():
-        ratios, mine, bandwidth = [], [], []
+        speeds: dict[str, list[float]] = {side: [] for side in sides}
+        shares = []
         for number in range(rounds + 1):
-            sides = [ours.read, theirs.read]
-            a, b = (speed(side, rows, count) for side in (sides if number % 2 else sides[::-1]))
-            a, b = (a, b) if number % 2 else (b, a)
-            if number:  # the first round warms both up
-                ratios.append(a / b)
-                mine.append(a)
-                bandwidth.append(measure_read_bandwidth(megabytes=128))
-        share = statistics.median(mine) / rows * ours.weight_bytes / statistics.median(bandwidth)
-        limit = f"{share:>7.0%} of {statistics.median(bandwidth) / 1e9:.0f} GB/s" if count else ""
-        print(
-            f"{name:<6}{format:<6}{work:<12}{statistics.median(mine):>10,.1f}"
-            f"{statistics.median(mine) / statistics.median(ratios):>10,.1f}"
-            f"{statistics.median(ratios):>8.2f} ({min(ratios):.2f} to {max(ratios):.2f}){limit}",
-            flush=True,
-        )
+            order = list(sides) if number % 2 else list(sides)[::-1]
+            now = {side: speed(sides[side], rows, count) for side in order}
+            if number:  # the first round warms all up
+                for side, value in now.items():
+                    speeds[side].append(value)
+                shares.append(share(now["puna"] / rows, ours, decodes=count > 0))
+        mine = speeds.pop("puna")
+        cells = [f"{statistics.median(mine):>10,.1f}"]
+        for theirs in speeds.values():
+            ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
+            middle, spread = statistics.median(ratios), f"({min(ratios):.2f} to {max(ratios):.2f})"
+            cells.append(f"{statistics.median(theirs):>10,.1f}{middle:>7.2f} {spread:<15}")
+        what = "bandwidth" if count else "peak in f32"
+        limit = f"{statistics.median(shares):>5.0%} of {what}"
+        print(f"{name:<6}{format:<6}{work:<12}{''.join(cells)}{limit}", flush=True)
+
+
+def share(speed: float, ours: Puna, *, decodes: bool) -> float:
+    """Return which share of the physical limit a speed is, in tokens per second of one row."""
+    if decodes:
+        return speed * ours.weight_bytes / measure_read_bandwidth(megabytes=128)
+    return speed * ours.model.config.forward_flops_per_token(PROMPT / 2) / measure_matrix_peak()
 
 
 def main() -> None:
@@ -159,9 +179,14 @@ def main() -> None:
     print(f"{facts.processor}, {facts.cores} cores, {' '.join(facts.features)}")
     print(
         f"puna's level {native.level()}, {version()}, torch {facts.torch}, "
-        f"{torch.get_num_threads()} threads"
+        f"{openvino_llama.version() or 'no openvino'}, {torch.get_num_threads()} threads"
     )
-    print(f"{'tokens per second':<24}{'puna':>10}{'llama.cpp':>10}{'ratio':>8} (spread)")
+    peers = "".join(
+        f"{peer:>10}{'ratio':>7} {'(spread)':<15}"
+        for peer in ("llama.cpp", "openvino")
+        if peer != "openvino" or openvino_llama.version()
+    )
+    print(f"{'tokens per second':<24}{'puna':>10}{peers}")
     for name in SHAPES:
         if arguments.only == name or (
             not arguments.only and not (arguments.quick and name == "1B")
