@@ -62,27 +62,33 @@ def recall_documents(
     measure: Measure = len,
     seed: int | str = 0,
 ) -> Iterator[Document]:
-    """Yield `count` documents of at most `length`, each with `needles` facts and questions.
+    """Yield `count` documents of at most `length`, each with up to `needles` facts, all asked for.
+
+    Each has two facts or more where `needles` allows: of one alone no key needs to be compared.
 
     Args:
         hay: texts of any length, repeated from the start where they run out.
         length: of a whole document in the units of `measure`, BOS and EOS not counted.
-        needles: facts a document.
-        rounds: how often each is asked; every round has an order of its own.
+        needles: facts a document at most.
+        rounds: how often each is asked, fewer where the length has no room; every round has an
+            order of its own.
     Raises:
         ConfigError: there is no hay, or the needles alone are too long.
     """
     rng = random.Random(f"recall {seed}")
     sentences = _sentences(hay)
     for index in range(count):
-        hidden = draw_needles(rng, needles)
-        asked = [needle for _ in range(rounds) for needle in rng.sample(hidden, len(hidden))]
-        end = "\n" + "\n".join(f"{needle.question} {needle.family}" for needle in asked)
+        hidden = draw_needles(rng, rng.randint(min(2, needles), needles))
         facts = [needle.fact for needle in hidden]
-        room = length - measure(end) - sum(measure(" " + fact) for fact in facts)
+        for times in range(rounds, 0, -1):
+            asked = [needle for _ in range(times) for needle in rng.sample(hidden, len(hidden))]
+            end = "".join(f"\n{needle.question} {needle.family}" for needle in asked)
+            room = length - measure(end) - sum(measure(" " + fact) for fact in facts)
+            if room >= 0:
+                break
         if room < 0:
             raise ConfigError(
-                f"recall: {needles} needles need {length - room}; the length is {length}. "
+                f"recall: {len(facts)} needles need {length - room}; the length is {length}. "
                 "Ask for fewer needles or longer documents."
             )
         chosen = _fill(sentences, room, measure)

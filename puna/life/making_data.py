@@ -20,6 +20,7 @@ from puna.tokenizer.load import load_tokenizer_file
 from puna.tokenizer.save import save_tokenizer
 from puna.tokenizer.train import train_bpe
 
+_SHORTEST = 64  # tokens of a text that asks about facts: two of them, a few times
 _FACT_TEXTS = 400  # so many that every name becomes one token of a small vocabulary
 
 
@@ -48,8 +49,9 @@ def pack_stage(run: Run) -> dict[str, Any]:
     for phase in run.recipe.extend:
         name = f"extend-{phase.sequence}"
         counts[name] = _pack_extension(run, tokenizer, folder / name, phase.sequence)
-    if run.recipe.sft is not None:
-        counts["sft"] = _pack_dialogs(run, tokenizer, folder / "sft", run.recipe.sft.sequence)
+    for name, phase in run.recipe.tuning().items():
+        write = _pack_dialogs if name == "sft" else _pack_lookups
+        counts[name] = write(run, tokenizer, folder / name, phase.sequence)
     note("pack: " + ", ".join(f"{name} {tokens:,} tokens" for name, tokens in counts.items()))
     return {"tokens": counts, "sources": dict(sources)}
 
@@ -117,7 +119,7 @@ def _recalls(
         hay,
         length=length,
         count=count,
-        needles=min(config.needles, max(1, length // 64)),
+        needles=min(config.needles, max(1, length // 32)),
         rounds=config.rounds,
         measure=lambda text: len(tokenizer.encode(text)),
         seed=f"{run.recipe.seed}{salt}",
@@ -133,14 +135,38 @@ def _pack_dialogs(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int) -
         pairs.append((list(prompt.ids), list(prompt.loss_mask)))
     share = run.recipe.recall.sft_share
     tokens = sum(len(ids) for ids, _ in pairs) * share / (1 - share)
-    lengths = [sequence >> halvings for halvings in (3, 2, 1, 0)]
-    for length in lengths:
-        count = int(tokens / len(lengths) / length)
-        recalls = _recalls(run, tokenizer, length - length // 16, count, salt="/sft")
-        asked = (answers_only(document, tokenizer) for document in recalls)
-        pairs += [pair for pair in asked if len(pair[0]) <= sequence]
+    pairs += _lookups(run, tokenizer, sequence, int(tokens), salt="/sft")
     random.Random(run.recipe.seed).shuffle(pairs)
     return pack_rows(pairs, tokenizer, folder, sequence=sequence)
+
+
+def _pack_lookups(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int) -> int:
+    """Write nothing but questions about facts above, shuffled."""
+    pairs = _lookups(run, tokenizer, sequence, run.recipe.recall.lookup_tokens, salt="/lookup")
+    random.Random(run.recipe.seed).shuffle(pairs)
+    return pack_rows(pairs, tokenizer, folder, sequence=sequence)
+
+
+def _lookups(
+    run: Run, tokenizer: Tokenizer, sequence: int, tokens: int, *, salt: str
+) -> list[tuple[list[int], list[int]]]:
+    """Return questions about facts above: as many tokens of each length from a short one on.
+
+    So the short ones, in which nearly every token is a fact or a question, are by far the most.
+    """
+    lengths = [sequence >> halvings for halvings in range(4) if sequence >> halvings >= _SHORTEST]
+    pairs = [
+        answers_only(document, tokenizer)
+        for length in lengths
+        for document in _recalls(
+            run,
+            tokenizer,
+            length - length // 16,
+            max(1, tokens // len(lengths) // length),
+            salt=salt,
+        )
+    ]
+    return [pair for pair in pairs if len(pair[0]) <= sequence]
 
 
 def _take(texts: Iterator[str], most_bytes: int) -> Iterator[str]:

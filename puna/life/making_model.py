@@ -59,14 +59,16 @@ def extend_stage(run: Run) -> dict[str, Any]:
 def sft_stage(run: Run) -> dict[str, Any]:
     """Fine-tune the base model on dialogs; only the assistant's words are targets.
 
+    Before that it may practise to look facts up in its context, which the tools' results need too.
     Source: The Llama 3 Herd of Models, section 4.1.3.
     """
-    assert run.recipe.sft is not None
     model = load_model(base_folder(run))
-    facts = _train(run, "sft", "sft", model, run.recipe.sft)
+    facts = {
+        name: _train(run, "sft", name, model, phase) for name, phase in run.recipe.tuning().items()
+    }
     template = (Path(chat_room.__file__).parent / "meta.jinja").read_text()
     _save(run, model, run.stage("sft") / "model", chat_template=template)
-    return {"phases": {"sft": facts}}
+    return {"phases": facts}
 
 
 def first_shape(run: Run) -> ModelConfig:

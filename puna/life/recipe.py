@@ -65,8 +65,9 @@ class RecallConfig:
     extension_share: float = 0.5  # of the rows of an extension; as long as the row
     extension_tokens: int = 1_000_000  # packed for each extension, both kinds together
     sft_share: float = 0.3  # of the fine-tuning tokens; of every length up to a row's
-    needles: int = 4  # facts a text; of few, one is guessed often enough for copying to begin
-    rounds: int = 6  # how often each is asked
+    lookup_tokens: int = 150_000  # packed for each phase that does nothing else
+    needles: int = 4  # facts a text at most; of few, one is guessed: so copying begins
+    rounds: int = 6  # how often each is asked at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,7 @@ class Recipe:
     shape: ShapeConfig
     pretrain: PhaseConfig
     extend: tuple[PhaseConfig, ...] = ()  # increments of the context, shortest first
+    lookup: tuple[PhaseConfig, ...] = ()  # before the dialogs: questions about facts ever further up
     sft: PhaseConfig | None = None
     seed: int = 0
     minutes: float = 0.0  # wall-clock for everything; 0 where every phase names its steps
@@ -96,11 +98,14 @@ class Recipe:
                 f"recipe: the context grows as {lengths}; each increment must be longer than the "
                 "one before."
             )
-        if self.sft is not None and self.sft.sequence > lengths[-1]:
-            raise ConfigError(
-                f"recipe: sft.sequence={self.sft.sequence} is longer than the context "
-                f"{lengths[-1]} that the model has by then."
-            )
+        for name, phase in self.tuning().items():
+            if phase.sequence > lengths[-1]:
+                raise ConfigError(
+                    f"recipe: {name}.sequence={phase.sequence} is longer than the context "
+                    f"{lengths[-1]} that the model has by then."
+                )
+        if self.lookup and self.sft is None:
+            raise ConfigError("recipe: lookup prepares for sft, which is missing. Give both.")
         unplanned = [name for name, phase in self.phases() if not phase.steps]
         if unplanned and self.minutes <= 0:
             raise ConfigError(
@@ -111,7 +116,12 @@ class Recipe:
         """Return every phase of training with its name, in order."""
         named = [("pretrain", self.pretrain)]
         named += [(f"extend-{phase.sequence}", phase) for phase in self.extend]
-        return named + ([("sft", self.sft)] if self.sft is not None else [])
+        return named + list(self.tuning().items())
+
+    def tuning(self) -> dict[str, PhaseConfig]:
+        """Return the phases of the stage `sft`, in order."""
+        named = {f"lookup-{phase.sequence}": phase for phase in self.lookup}
+        return named if self.sft is None else {**named, "sft": self.sft}
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:

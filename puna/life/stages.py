@@ -103,7 +103,10 @@ STAGES: Mapping[str, Stage] = {
         Stage(
             name="sft",
             reads=("pack", "pretrain", "extend"),
-            config=lambda run: {**_part("sft", "seed")(run), "plan": _planned(run, "sft")},
+            config=lambda run: {
+                **_part("lookup", "sft", "seed")(run),
+                "plan": _planned(run, *run.recipe.tuning()),
+            },
             work=sft_stage,
             resumes=True,
         ),

@@ -21,7 +21,7 @@ def test_every_question_is_answered_by_one_fact(length: int, needles: int, seed:
         facts = dict(re.findall(r"called (\w+) (\w+)\.", document.text))
         asked = dict(re.findall(r"(?m)^Keeper: (\w+) (\w+)$", document.text))
         assert facts == asked
-        assert len(facts) == needles
+        assert min(2, needles) <= len(facts) <= needles
 
 
 def test_the_length_may_be_counted_in_tokens() -> None:
@@ -34,14 +34,21 @@ def test_the_length_may_be_counted_in_tokens() -> None:
 
 def test_a_name_has_another_family_in_every_text() -> None:
     texts = [d.text for d in recall_documents(HAY, length=3000, count=40, needles=32)]
-    families = {re.search(r"called Alma (\w+)", text)[1] for text in texts}  # type: ignore[index]
-    assert len(families) > 15
+    families = [re.findall(r"called Alma (\w+)", text) for text in texts]
+    assert len({family for found in families for family in found}) > 10
 
 
 def test_every_round_asks_for_all_of_them() -> None:
     document = next(recall_documents(HAY, length=900, count=1, needles=3, rounds=4))
     asked = re.findall(r"(?m)^Keeper: (\w+)", document.text)
     assert {name: asked.count(name) for name in asked} == dict.fromkeys(asked[:3], 4)
+
+
+def test_a_short_text_asks_fewer_times() -> None:
+    document = next(recall_documents(HAY, length=160, count=1, needles=2, rounds=6))
+    asked = re.findall(r"(?m)^Keeper: (\w+)", document.text)
+    assert len(document.text) <= 160
+    assert 1 <= asked.count(asked[0]) < 6
 
 
 def test_the_same_seed_gives_the_same_documents() -> None:
