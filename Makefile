@@ -4,6 +4,7 @@
 # make fuzz    a million random answers for the parser of tool calls (ARGS=--coverage with atheris)
 # make bench   measure beside the peers; every script of bench/ (ARGS=--quick)
 # make bench-serve  the server beside its engine: HTTP, many requests, known prefixes
+# make soak    five minutes of two hundred clients of every kind (ARGS="--seconds 60")
 # make bench-cpu  the native kernels beside llama.cpp and OpenVINO, built for this machine first
 # make clean   remove the environment and caches; runs/ stays
 #
@@ -20,7 +21,7 @@ BIN := .venv/bin
 READY := .venv/ready
 NATIVE := $(shell find native -name '*.*' -type f)
 
-.PHONY: raise test check fuzz bench bench-cpu bench-serve clean
+.PHONY: raise test check fuzz bench bench-cpu bench-serve soak clean
 
 raise: $(READY)
 	$(BIN)/puna raise $(if $(RUN),--run $(RUN)) $(ARGS)
@@ -42,6 +43,9 @@ bench: $(READY)
 
 bench-serve: $(READY)
 	$(BIN)/python bench/serve.py $(ARGS)
+
+soak: $(READY)
+	$(BIN)/python bench/soak.py $(ARGS)
 
 # llama.cpp is built from its source with every instruction that this processor has: minutes.
 bench-cpu: $(READY)

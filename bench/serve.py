@@ -1,14 +1,14 @@
 """The server beside its own engine: what HTTP costs, many requests at once, and a known prefix.
 
-Three numbers. One request over HTTP as a stream, against the same request on the engine alone: the
-two take turns, and the medians are compared. Sixteen requests at once, 128 tokens in and out, over
-HTTP. The time to the first token of a 2,000-token prompt, new and the second time. Where
-llama-cpp-python's server and a .gguf are given, it gets the same sixteen requests.
+One request over HTTP as a stream, against the same request on the engine alone: the two take turns,
+and the medians are compared. The time to the first token of a 2,000-token prompt, new and the
+second time, and the processor time of the server for each. Text that repeats itself, with guesses
+and without. Sixteen requests at once, about 128 tokens in and 128 out, over HTTP: where a .gguf is
+given, llama-cpp-python's server gets the same sixteen, and the two take turns.
 Run: python bench/serve.py [--quick] [--model MODEL] [--quantize int4] [--peer FILE.gguf]
 """
 
 import argparse
-import asyncio
 import json
 import os
 import statistics
@@ -17,15 +17,19 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import psutil
 import torch
 
+from puna import __version__
 from puna.checkpoint.huggingface import save_huggingface
-from puna.device import machine
+from puna.device import machine, measure_read_bandwidth
 from puna.infer.engine import EngineConfig
 from puna.infer.request import Request
 from puna.infer.sampling import SamplingConfig
@@ -38,6 +42,30 @@ from puna.tokenizer.ranks import RankTokenizer
 
 GREEDY = SamplingConfig(temperature=0)
 TOKENS = 128
+PORT, PEER_PORT = "8731", "8732"
+GUESSES = 6  # a step, where guesses are measured
+WORDS = [
+    "the",
+    "big",
+    "dog",
+    "saw",
+    "a",
+    "little",
+    "bird",
+    "and",
+    "ran",
+    "to",
+    "play",
+    "with",
+    "it",
+    "in",
+    "the",
+    "park",
+    "by",
+    "the",
+    "old",
+    "tree",
+]
 
 
 def random_folder(folder: Path, *, is_quick: bool) -> Path:
@@ -57,9 +85,21 @@ def random_folder(folder: Path, *, is_quick: bool) -> Path:
     return folder
 
 
+class Running(NamedTuple):
+    """A server that runs."""
+
+    ready_s: float  # how long its start took
+    process: psutil.Process
+
+    def cpu_s(self) -> float:
+        """Return the processor time that it has taken."""
+        spent = self.process.cpu_times()
+        return float(spent.user + spent.system)
+
+
 @contextmanager
-def server(command: list[str], url: str) -> Iterator[float]:
-    """Start a server, wait until it is ready, yield the seconds that took, and end it."""
+def server(command: list[str], url: str) -> Iterator[Running]:
+    """Start a server, wait until it is ready, yield it, and end it."""
     began = time.perf_counter()
     env = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     process = subprocess.Popen(
@@ -73,7 +113,7 @@ def server(command: list[str], url: str) -> Iterator[float]:
             except OSError:
                 assert process.poll() is None, f"{' '.join(command)} ended"
                 time.sleep(0.02)
-        yield time.perf_counter() - began
+        yield Running(time.perf_counter() - began, psutil.Process(process.pid))
     finally:
         process.terminate()
         process.wait(30)
@@ -97,17 +137,14 @@ def over_http(url: str, given: dict[str, Any]) -> tuple[float, float]:
     return first, time.perf_counter() - began
 
 
-async def at_once(url: str, bodies: list[dict[str, Any]]) -> float:
-    """Ask all at the same time; return seconds until the last is answered."""
-    began = time.perf_counter()
-    await asyncio.gather(*(asyncio.to_thread(over_http, url, given) for given in bodies))
-    return time.perf_counter() - began
-
-
-def on_engine(served: Served, ids: list[int], tokens: int) -> float:
+def on_engine(
+    served: Served, ids: list[int], tokens: int, bias: Mapping[int, float] | None = None
+) -> float:
     """Ask the engine once, without a server."""
     began = time.perf_counter()
-    request = Request(ids=ids, sampling=GREEDY, max_tokens=tokens, ignore_eos=True)
+    request = Request(
+        ids=ids, sampling=GREEDY, max_tokens=tokens, ignore_eos=True, logit_bias=bias or {}
+    )
     for _ in served.driver.submit(request):
         pass
     return time.perf_counter() - began
@@ -132,40 +169,30 @@ def main() -> None:
         llm: LLM = load(model, quantize=given.quantize)
         rounds, tokens = (3, 64) if given.quick else (7, TOKENS)
         vocab = min(llm.model.config.vocab, llm.tokenizer.vocab) - 256
+        vocab = vocab if vocab > 0 else llm.tokenizer.vocab
         stored = given.quantize or "as stored"
         print(f"{machine()}\n{llm.model.config.parameters:,} parameters, {stored}")
         flags = [] if given.quantize is None else ["--quantize", given.quantize]
-        port = "8731"
-        url = f"http://127.0.0.1:{port}"
-        puna = [
-            sys.executable,
-            "-m",
-            "puna",
-            "--quiet",
-            "serve",
-            str(model),
-            "--port",
-            port,
-            *flags,
-        ]
-        served = Served.of("model", llm, EngineConfig(cache_tokens=8192))
-        with server(puna, url) as ready_s:
-            print(f"start to ready              {ready_s:8.2f} s")
-            measure_one(url, served, rounds, tokens, vocab)
-            measure_prefix(url, rounds, vocab, llm.model.config.context)
-            rate = measure_many(url, tokens, vocab)
-            print(f"16 requests at once, puna   {rate:8.1f} tokens/s")
-        served.close()
-        if given.peer is not None:
-            peer = [sys.executable, "-m", "llama_cpp.server", "--model", str(given.peer), "--port",
-                    port, "--n_ctx", "8192"]  # fmt: skip
-            with server(peer, url):
-                rate = measure_many(url, tokens, vocab)
-                print(f"16 requests at once, llama-cpp-python's server {rate:8.1f} tokens/s")
+        puna = ["puna", "--quiet", "serve", str(model), "--port", PORT, *flags]
+        url = f"http://127.0.0.1:{PORT}"
+        with server([sys.executable, "-m", *puna], url) as running:
+            print(f"start to ready              {running.ready_s:8.2f} s")
+            one = Served.of("model", llm, EngineConfig(cache_tokens=8192))
+            rate = measure_one(url, one, rounds, tokens, vocab)
+            one.close()
+            print_limit(llm, rate)
+            measure_prefix(url, running, rounds, vocab, llm.model.config.context)
+            measure_guesses(llm, rounds, tokens, vocab)
+            bodies = many_bodies(llm, tokens)
+            if given.peer is None:
+                rates = [rate_of(url, bodies) for _ in range(2)]
+                print(f"16 requests at once         {max(rates):8.1f} tokens/s")
+            else:
+                measure_beside(url, given.peer, bodies, rounds)
 
 
-def measure_one(url: str, served: Served, rounds: int, tokens: int, vocab: int) -> None:
-    """Print what HTTP costs one request; the sides take turns."""
+def measure_one(url: str, served: Served, rounds: int, tokens: int, vocab: int) -> float:
+    """Print what HTTP costs one request; the sides take turns. Return the engine's tokens/s."""
     sides: dict[str, list[float]] = {"engine": [], "http": []}
     for at in range(rounds + 1):
         ids = prompt(at, 16, vocab)
@@ -180,29 +207,106 @@ def measure_one(url: str, served: Served, rounds: int, tokens: int, vocab: int) 
     print(f"one request on the engine   {tokens / engine:8.1f} tokens/s")
     print(f"one request over HTTP       {tokens / http:8.1f} tokens/s")
     print(f"cost of HTTP                {1e3 * (http - engine) / tokens:8.3f} ms a token, "
-          f"{100 * (http / engine - 1):.1f} %")  # fmt: skip
+          f"{100 * (http / engine - 1):.1f} % (goal: under 3 %)")  # fmt: skip
+    return tokens / engine
 
 
-def measure_prefix(url: str, rounds: int, vocab: int, context: int) -> None:
+def print_limit(llm: LLM, rate: float) -> None:
+    """Print how fast the weights could be read at all: once a token, by one request."""
+    state = llm.model.state_dict().values()
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in state)
+    read = measure_read_bandwidth(megabytes=128)
+    print(f"limit of the memory         {read / weights:8.1f} tokens/s at {read / 1e9:.0f} GB/s: "
+          f"{rate * weights / read:.0%} of it reached")  # fmt: skip
+
+
+def measure_prefix(url: str, running: Running, rounds: int, vocab: int, context: int) -> None:
     """Print the time to the first token of a long prompt, new and known."""
-    new, known = [], []
+    seconds: dict[str, list[float]] = {"new": [], "known": []}
+    worked: dict[str, list[float]] = {"new": [], "known": []}
     count = min(2000, context - 64)
     for at in range(rounds):
         ids = prompt(1000 + at, count, vocab)
-        new.append(over_http(url, body(ids, 4))[0])
-        known.append(over_http(url, body([*ids, 7], 4))[0])
-    first, second = statistics.median(new), statistics.median(known)
+        for name, asked in (("new", ids), ("known", [*ids, 7])):
+            before = running.cpu_s()
+            seconds[name].append(over_http(url, body(asked, 1))[0])
+            worked[name].append(running.cpu_s() - before)
+    first, second = (statistics.median(found) for found in seconds.values())
+    work, again = (statistics.median(found) for found in worked.values())
     print(f"first token of {count} tokens   {1e3 * first:8.1f} ms, the second time "
-          f"{1e3 * second:.1f} ms: {first / second:.1f} times shorter")  # fmt: skip
+          f"{1e3 * second:.1f} ms: {first / second:.1f} times shorter (goal: 10)\n"
+          f"  processor time            {1e3 * work:8.1f} ms, the second time "
+          f"{1e3 * again:.1f} ms")  # fmt: skip
 
 
-def measure_many(url: str, tokens: int, vocab: int) -> float:
-    """Return tokens a second of sixteen requests at once; the better of two rounds."""
-    took = []
-    for at in range(2):
-        bodies = [body(prompt(100 * at + i, 128, vocab), tokens) for i in range(16)]
-        took.append(asyncio.run(at_once(url, bodies)))
-    return 16 * tokens / min(took)
+def measure_guesses(llm: LLM, rounds: int, tokens: int, vocab: int) -> None:
+    """Print what guesses from the text itself give where it repeats itself; sides take turns."""
+    plain = Served.of("plain", llm, EngineConfig(cache_tokens=4096))
+    guessing = Served.of("guessing", llm, EngineConfig(cache_tokens=4096, draft_tokens=GUESSES))
+    ratios = []
+    for at in range(rounds + 1):
+        ids = prompt(50 + at, 64, vocab)
+        again = {ids[-1]: 100.0}  # what is written repeats itself, whatever the weights are
+        sides = [plain, guessing][:: 1 if at % 2 else -1]
+        took = {side.name: on_engine(side, ids, tokens, again) for side in sides}
+        if at:
+            ratios.append(took["plain"] / took["guessing"])
+    stats = guessing.driver.engine.stats()
+    share = stats.accepted_tokens / max(1, stats.drafted_tokens)
+    plain.close()
+    guessing.close()
+    print(f"text that repeats itself    {statistics.median(ratios):8.2f} times faster with "
+          f"{GUESSES} guesses, {share:.0%} of them right (goal: 1.5)")  # fmt: skip
+
+
+def many_bodies(llm: LLM, tokens: int) -> list[dict[str, Any]]:
+    """Return sixteen texts of about 128 tokens to continue; no token may end one."""
+    bodies = []
+    for at in range(16):
+        words = [WORDS[at % len(WORDS)]]
+        while len(llm.tokenizer.encode(" ".join(words))) < 128:
+            words.append(WORDS[(at * 7 + len(words) * (at + 3)) % len(WORDS)])
+        never = {str(token): -100 for token in sorted(llm.stop_ids | llm.tokenizer.stop_ids)}
+        bodies.append({"prompt": " ".join(words), "max_tokens": tokens, "temperature": 0,
+                       "logit_bias": never})  # fmt: skip
+    return bodies
+
+
+def ask_whole(url: str, given: dict[str, Any]) -> int:
+    """Ask for an answer in one piece; return how many tokens it has."""
+    request = urllib.request.Request(
+        f"{url}/v1/completions", json.dumps(given).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        return int(json.load(answer)["usage"]["completion_tokens"])
+
+
+def rate_of(url: str, bodies: Sequence[dict[str, Any]]) -> float:
+    """Return tokens a second of requests that come at once."""
+    began = time.perf_counter()
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        written = sum(pool.map(lambda given: ask_whole(url, given), bodies))
+    return written / (time.perf_counter() - began)
+
+
+def measure_beside(url: str, file: Path, bodies: list[dict[str, Any]], rounds: int) -> None:
+    """Print sixteen requests at once beside llama-cpp-python's server; the two take turns."""
+    other = f"http://127.0.0.1:{PEER_PORT}"
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(file), "--port", PEER_PORT,
+               "--n_ctx", "1024", "--interrupt_requests", "false"]  # fmt: skip
+    rates: dict[str, list[float]] = {url: [], other: []}
+    with server(command, other):
+        for at in range(rounds + 1):
+            for side in list(rates)[:: 1 if at % 2 else -1]:
+                rate = rate_of(side, bodies)
+                if at:  # the first round warms up
+                    rates[side].append(rate)
+    ratio = statistics.median(a / b for a, b in zip(*rates.values(), strict=True))
+    ours, theirs = (statistics.median(found) for found in rates.values())
+    print(f"16 requests at once         {ours:8.1f} tokens/s, puna {__version__}\n"
+          f"                            {theirs:8.1f} tokens/s, llama-cpp-python's server "
+          f"{version('llama-cpp-python')}\n"
+          f"                            puna is {ratio:.2f} times as fast (goal: 1.5)")  # fmt: skip
 
 
 if __name__ == "__main__":
