@@ -175,6 +175,8 @@ class Front:
     async def _answer_all(self, asked: Asked, passed: "Passed") -> None:
         """Tell the metrics of all replicas and of the front; what one refuses, all refuse."""
         told = await self._fleet.ask_all(asked)
+        if not told:
+            raise no_replica()
         refused = [(begun, body) for begun, body in told if begun.status != 200]
         if refused:
             for part in refused[0]:

@@ -50,13 +50,24 @@ class RayFleet:
 
     async def ask_all(self, asked: Asked) -> Sequence[tuple[Begun, bytes]]:
         """Let every replica that lives answer."""
+        from ray.serve.exceptions import DeploymentUnavailableError
+
         sent = self._handle.broadcast("whole", asked)
-        told = await sent.results_async(timeout_s=_METRICS_S, return_exceptions=True)
+        try:
+            told = await sent.results_async(timeout_s=_METRICS_S, return_exceptions=True)
+        except (TimeoutError, DeploymentUnavailableError):
+            return []
         return [answer for answer in told if not isinstance(answer, BaseException)]
 
     async def count(self) -> int:
         """Return how many replicas can answer."""
-        status = await asyncio.to_thread(self._serve.status)
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
+
+        try:
+            status = await asyncio.to_thread(self._serve.status)
+        except (RayError, RayServeException):  # whoever keeps count is being replaced, too
+            return 0
         app = status.applications.get(self._name)
         states = [part.replica_states for part in app.deployments.values()] if app else []
         return sum(int(state.get("RUNNING", 0)) for state in states)
@@ -107,7 +118,7 @@ def open_fleet(build: Build, *, replicas: int, device: str) -> Iterator[RayFleet
             try:
                 handle = serve.run(deployment.bind(build), name=name, route_prefix=None)
             except RuntimeError as error:
-                raise _failed(str(error)) from None
+                raise failed(str(error)) from None
             yield RayFleet(serve, handle, name)
         finally:
             if own:
@@ -138,7 +149,7 @@ def needs(nodes: Sequence[dict[str, float]], replicas: int, device: str) -> dict
     )
 
 
-def _failed(text: str) -> StateError:
+def failed(text: str) -> StateError:
     """Return Ray's story of a replica that did not start as the sentence at its end."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = next((line for line in reversed(lines) if "Error: " in line), lines[-1])

@@ -1,0 +1,1 @@
+"""What a run or a service needs before it begins, and the files that describe it."""
