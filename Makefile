@@ -6,6 +6,7 @@
 # make bench-serve  the server beside its engine: HTTP, many requests, known prefixes
 # make soak    five minutes of two hundred clients of every kind (ARGS="--seconds 60")
 # make bench-cpu  the native kernels beside llama.cpp and OpenVINO, built for this machine first
+# make sanitize  the native code under sanitizers, and for ARM where a cross compiler is at hand
 # make clean   remove the environment and caches; runs/ stays
 #
 # PYTHON=python3.12 chooses the interpreter. CONSTRAINTS= installs the newest versions that
@@ -17,14 +18,11 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 RUN ?=
 ARGS ?=
 
-comma := ,
 BIN := .venv/bin
 READY := .venv/ready
-# The chat page is tried in a browser where there is one.
-BROWSER := $(if $(shell command -v chromium || command -v chromium-browser),$(comma)browser)
 NATIVE := $(shell find native -name '*.*' -type f)
 
-.PHONY: raise test check fuzz bench bench-cpu bench-serve soak clean
+.PHONY: raise test check fuzz sanitize bench bench-cpu bench-serve soak clean
 
 raise: $(READY)
 	$(BIN)/puna raise $(if $(RUN),--run $(RUN)) $(ARGS)
@@ -40,6 +38,10 @@ check: $(READY)
 
 fuzz: $(READY)
 	nice $(BIN)/python -m tests.chat.fuzz $(ARGS)
+
+sanitize: $(READY)
+	PUNA_SANITIZE=address,undefined PUNA_ARM=1 $(BIN)/python -m pytest -q tests/native $(ARGS)
+	PUNA_SANITIZE=thread $(BIN)/python -m pytest -q tests/native/test_sanitized.py $(ARGS)
 
 bench: $(READY)
 	set -e; for script in bench/*.py; do $(BIN)/python "$$script" $(ARGS); done
@@ -60,7 +62,7 @@ $(READY): pyproject.toml $(CONSTRAINTS) $(NATIVE)
 	  echo "puna needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)." \
 	    "Name another one: make PYTHON=python3.12" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[raise,test,check$(BROWSER)]'
+	$(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[raise,test,check]'
 	@touch $@
 
 clean:

@@ -7,6 +7,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace puna {
@@ -43,6 +46,16 @@ struct Cpu {
 };
 #endif
 
+#if defined(__aarch64__)
+bool has_dot_products() {
+#if defined(__linux__)
+  return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#else
+  return true;  // every processor of Apple that has 64 bits and runs macOS
+#endif
+}
+#endif
+
 bool runs(const char* name) {
   if (!std::strcmp(name, "portable")) return true;
 #if defined(__x86_64__)
@@ -50,6 +63,9 @@ bool runs(const char* name) {
   if (!std::strcmp(name, "avx2")) return cpu.avx2;
   if (!std::strcmp(name, "avx512")) return cpu.avx512;
   if (!std::strcmp(name, "avx512bf16")) return cpu.bf16;
+#elif defined(__aarch64__)
+  if (!std::strcmp(name, "neon")) return true;  // every ARMv8-A of 64 bits has it
+  if (!std::strcmp(name, "neondot")) return has_dot_products();
 #endif
   return false;
 }
@@ -62,6 +78,9 @@ const Kernels* kernels_of(const char* name) {
       &kernels_avx512bf16,
       &kernels_avx512,
       &kernels_avx2,
+#elif defined(__aarch64__)
+      &kernels_neondot,
+      &kernels_neon,
 #endif
       &kernels_portable,
   };

@@ -103,13 +103,15 @@ struct Kernels {
   int64_t (*attention_scratch_bytes)(const Pages&);
 };
 
-// The table of a level ("avx512bf16", "avx512", "avx2", "portable"); null where this processor or
-// this build lacks it. An empty name takes the best.
+// The table of a level ("avx512bf16", "avx512", "avx2", "neondot", "neon", "portable"); null where
+// this processor or this build lacks it. An empty name takes the best.
 const Kernels* kernels_of(const char* name);
 
 extern const Kernels kernels_portable;
 extern const Kernels kernels_avx2;
 extern const Kernels kernels_avx512;
 extern const Kernels kernels_avx512bf16;
+extern const Kernels kernels_neon;
+extern const Kernels kernels_neondot;
 
 }  // namespace puna

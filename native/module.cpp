@@ -47,7 +47,7 @@ const Kernels& level_of(const std::string& name) {
 
 std::vector<std::string> levels() {
   std::vector<std::string> names;
-  for (const char* name : {"avx512bf16", "avx512", "avx2", "portable"})
+  for (const char* name : {"avx512bf16", "avx512", "avx2", "neondot", "neon", "portable"})
     if (kernels_of(name)) names.emplace_back(name);
   return names;
 }

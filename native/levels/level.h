@@ -14,6 +14,8 @@
 #include "avx512.h"
 #elif defined(PUNA_LEVEL_AVX2)
 #include "avx2.h"
+#elif defined(PUNA_LEVEL_NEON) || defined(PUNA_LEVEL_NEONDOT)
+#include "neon.h"
 #else
 #include "portable.h"
 #endif

@@ -2,7 +2,8 @@
 
 The extension (native/) takes addresses; whoever calls it through here has checked shapes and holds
 the tensors. Without a compiler at installation there is no extension, `level()` answers None and
-torch computes. `PUNA_CPU` chooses a lower level: avx512bf16, avx512, avx2 or portable.
+torch computes. `PUNA_CPU` chooses a lower level: avx512bf16, avx512, avx2, neondot, neon or
+portable.
 """
 
 import os
