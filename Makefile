@@ -18,8 +18,11 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 RUN ?=
 ARGS ?=
 
+comma := ,
 BIN := .venv/bin
 READY := .venv/ready
+# The chat page is tried in a browser where there is one.
+BROWSER := $(if $(shell command -v chromium || command -v chromium-browser),$(comma)browser)
 NATIVE := $(shell find native -name '*.*' -type f)
 
 .PHONY: raise test check fuzz sanitize bench bench-cpu bench-serve soak clean
@@ -62,7 +65,7 @@ $(READY): pyproject.toml $(CONSTRAINTS) $(NATIVE)
 	  echo "puna needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)." \
 	    "Name another one: make PYTHON=python3.12" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[raise,test,check]'
+	$(BIN)/python -m pip install $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[raise,test,check$(BROWSER)]'
 	@touch $@
 
 clean:
