@@ -18,6 +18,7 @@ from puna.chat.format import ChatFormat
 from puna.chat.messages import Message, to_messages
 from puna.checkpoint.load import check_tokenizer, load_model, load_tokenizer
 from puna.checkpoint.open import open_checkpoint
+from puna.checkpoint.shard import load_share
 from puna.checkpoint.stored import Checkpoint
 from puna.config import refuse_unknown_keys
 from puna.device import pick_device, pick_dtype
@@ -28,6 +29,7 @@ from puna.infer.runner import cache_dtype_of
 from puna.infer.sampling import SamplingConfig
 from puna.infer.stops import TextStream
 from puna.model.llama import Llama
+from puna.parallel.links import Links
 from puna.quant.recipe import as_recipe, quantize_model
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.specials import END_OF_MESSAGE, END_OF_TURN, PYTHON_TAG
@@ -71,6 +73,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     tokenizer: str | Path | Tokenizer | None = None,
     kv_cache: str | None = None,
+    links: Links | None = None,
 ) -> "LLM":
     """Load a model: a run folder, a Hugging Face or Meta folder, a `.gguf` or llama2.c `.bin` file.
 
@@ -82,11 +85,12 @@ def load(
         tokenizer: a tokenizer, or its file, for weights that come without one.
         kv_cache: what keys and values are kept in: "f32", "bf16" or "int8", which takes half of the
             memory of bf16; None takes what suits the weights.
+        links: to the other processes of a divided model; its share is loaded, to their device.
     Raises:
         NotFoundError: there is nothing at `path`.
         FormatError: the files are damaged, or the tokenizer does not belong to the weights.
     """
-    place = pick_device(device)
+    place = pick_device(device) if links is None else links.device
     recipe = None if quantize is None else as_recipe(quantize)
     checkpoint = open_checkpoint(path)
     if recipe is not None and any(stored.low for stored in checkpoint.tensors.values()):
@@ -104,7 +108,10 @@ def load(
         dtype = natural_dtype(checkpoint, place)
     elif isinstance(dtype, str):
         dtype = pick_dtype(dtype, place)
-    model = load_model(checkpoint, device=str(place), dtype=dtype, as_stored=True)
+    if links is not None:
+        model = load_share(checkpoint, links, dtype=dtype)
+    else:
+        model = load_model(checkpoint, device=str(place), dtype=dtype, as_stored=True)
     if recipe is not None:
         quantize_model(model, recipe)
     stop_ids = frozenset(checkpoint.stop_ids) | (tok.stop_ids if tok else frozenset())

@@ -25,12 +25,19 @@ def check(found: dict[str, Any], **shape: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tensor", "pipeline", "tied"), [(2, 1, True), (1, 2, True), (2, 2, False)]
+    ("tensor", "pipeline", "shape"),
+    [
+        (2, 1, {"tied": True}),
+        (1, 2, {"tied": True}),
+        (2, 2, {"kv_heads": 1}),  # which both tensor ranks hold
+    ],
 )
-def test_many_processes_write_what_one_writes(tensor: int, pipeline: int, tied: bool) -> None:
-    found, weights = on_mesh(tensor, pipeline, write, config=small(cache_tokens=72), tied=tied)
-    check(found, tied=tied)
-    total = sum(weight.numel() for weight in odd_model(tied=tied).parameters())
+def test_many_processes_write_what_one_writes(
+    tensor: int, pipeline: int, shape: dict[str, Any]
+) -> None:
+    found, weights = on_mesh(tensor, pipeline, write, config=small(cache_tokens=72), **shape)
+    check(found, **shape)
+    total = sum(weight.numel() for weight in odd_model(**shape).parameters())
     assert max(weights) < total / (tensor * pipeline) * 1.5, (
         "no rank holds much more than its share"
     )
