@@ -10,7 +10,7 @@ from puna.checkpoint.huggingface import save_huggingface
 from puna.checkpoint.load import load_model
 from puna.files import atomic_folder, write_json
 from puna.life.making_data import load_tokenizer
-from puna.life.plan import make_plan
+from puna.life.plan import measure_machine, plan_steps, seconds_for
 from puna.life.run import Run
 from puna.model.config import ModelConfig, RopeScaling
 from puna.model.init import initialise
@@ -18,16 +18,23 @@ from puna.model.llama import Llama
 from puna.pretrain.extension import lengthen
 from puna.train.phase import PhaseConfig, run_phase
 
-DATA_STAGES = ("curate", "tokenizer", "pack")
+BEFORE_SFT = ("curate", "tokenizer", "pack", "plan", "pretrain", "extend")
 
 
 def plan_stage(run: Run) -> dict[str, Any]:
-    """Decide the steps of every phase."""
-    spent = sum((run.ledger.manifest(name) or {"seconds": 0})["seconds"] for name in DATA_STAGES)
-    tokens = {name: run.stage("pack") / name for name, _ in run.recipe.phases()}
-    plan = make_plan(run.recipe, first_shape(run), tokens, spent_s=spent)
-    write_json(run.stage("plan") / "plan.json", plan)
-    return {"steps": plan["steps"]}
+    """Decide the steps of every phase up to fine-tuning."""
+    began = time.perf_counter()
+    plan = measure_machine(run.recipe)
+    spent_s = _seconds_so_far(run) + time.perf_counter() - began
+    tuned = run.recipe.tuning()
+    phases = {name: phase for name, phase in run.recipe.phases() if name not in tuned}
+    return _decide(run, "plan", phases, spent_s=spent_s, plan=plan)
+
+
+def plan_sft_stage(run: Run) -> dict[str, Any]:
+    """Decide the steps of fine-tuning, which gets the time that is left."""
+    plan = {"dtype": run.plan()["dtype"]}
+    return _decide(run, "plan-sft", run.recipe.tuning(), spent_s=_seconds_so_far(run), plan=plan)
 
 
 def pretrain_stage(run: Run) -> dict[str, Any]:
@@ -85,6 +92,27 @@ def base_folder(run: Run) -> Path:
 def final_folder(run: Run) -> Path:
     """Return the model that the whole life leads to."""
     return run.stage("sft") / "model" if run.recipe.sft is not None else base_folder(run)
+
+
+def _seconds_so_far(run: Run) -> float:
+    """What the stages that are done have taken."""
+    done = (run.ledger.manifest(name) for name in BEFORE_SFT)
+    return float(sum(manifest["seconds"] for manifest in done if manifest))
+
+
+def _decide(
+    run: Run, stage: str, phases: dict[str, PhaseConfig], *, spent_s: float, plan: dict[str, Any]
+) -> dict[str, Any]:
+    """Plan these phases, write the plan down and return the steps."""
+    decided = plan_steps(
+        phases,
+        first_shape(run),
+        {name: run.stage("pack") / name for name in phases},
+        dtype=plan["dtype"],
+        left_s=seconds_for(run.recipe, phases, spent_s=spent_s),
+    )
+    write_json(run.stage(stage) / f"{stage}.json", {**plan, **decided})
+    return {"steps": decided["steps"]}
 
 
 def _train(run: Run, stage: str, name: str, model: Llama, phase: PhaseConfig) -> dict[str, Any]:

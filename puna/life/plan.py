@@ -2,6 +2,7 @@
 
 The machine is measured on the model and the batches that will be trained; the plan is then written
 down, and every resume reads it: a run's result depends on its plan, never on how fast it went on.
+Fine-tuning is planned when its turn comes: it gets all the time that is left.
 """
 
 import statistics
@@ -32,56 +33,76 @@ Table = dict[str, object]
 _HEADROOM = 1.05
 _WARM_STEPS, _TIMED_STEPS = 1, 5
 _SHORT_SHARE, _FEWER_STEPS = 0.1, 2  # a phase of less than this share of the time is timed less
+_LEAST = 0.5  # of its share of all the time that fine-tuning gets, however late it is
 
 
-def make_plan(
-    recipe: Recipe, shape: ModelConfig, tokens: Mapping[str, Path], *, spent_s: float
-) -> Table:
-    """Measure this machine and return the plan: precision, peaks, and steps of every phase.
-
-    Args:
-        tokens: the shards of each phase.
-        spent_s: seconds that the run has taken so far.
-    Raises:
-        ConfigError: the minutes are too few for even one step of each phase.
-    """
+def measure_machine(recipe: Recipe) -> Table:
+    """Return what this machine is and can do in the precision of the recipe."""
     dtype = pick_dtype(recipe.dtype)
-    name = str(dtype).removeprefix("torch.")
-    began = time.perf_counter()
-    plan: Table = {
-        "dtype": name,
+    return {
+        "dtype": str(dtype).removeprefix("torch."),
         "machine": machine().table(),
         "threads": torch.get_num_threads(),
         "matrix_peak_flops": measure_matrix_peak(dtype),
         "read_bandwidth_bytes": measure_read_bandwidth(),
     }
+
+
+def seconds_for(recipe: Recipe, names: Mapping[str, PhaseConfig], *, spent_s: float) -> float:
+    """Return the seconds that these phases may take together, `spent_s` after the start.
+
+    Those that end the training get what is left of the minutes, and never less than half of their
+    share; others get their share of it.
+    """
+    phases = dict(recipe.phases())
+    planned = {name: phase.share for name, phase in phases.items() if not phase.steps}
+    wanted = sum(share for name, share in planned.items() if name in names)
+    whole = (recipe.minutes - recipe.reserve_minutes) * 60
+    if list(phases)[-1] in names:
+        return max(whole - spent_s, _LEAST * whole * wanted / max(sum(planned.values()), 1e-9))
+    return (whole - spent_s) * wanted / max(sum(planned.values()), 1e-9)
+
+
+def plan_steps(
+    phases: Mapping[str, PhaseConfig],
+    shape: ModelConfig,
+    tokens: Mapping[str, Path],
+    *,
+    dtype: str,
+    left_s: float,
+) -> Table:
+    """Time a step of each phase and return how many fit: `steps` and `seconds_per_step`.
+
+    Args:
+        tokens: the shards of each phase.
+        left_s: seconds for all of these phases and for the timing.
+    Raises:
+        ConfigError: the seconds are too few for even one step of each phase.
+    """
+    began = time.perf_counter()
     step_s = {
-        phase_name: _seconds_per_step(shape, phase, tokens[phase_name], name)
-        for phase_name, phase in recipe.phases()
+        name: _seconds_per_step(shape, phase, tokens[name], dtype)
+        for name, phase in phases.items()
         if not phase.steps
     }
-    left = recipe.minutes * 60 - recipe.reserve_minutes * 60 - spent_s
-    left -= time.perf_counter() - began
-    shares = sum(phase.share for phase_name, phase in recipe.phases() if phase_name in step_s)
+    left_s -= time.perf_counter() - began
+    shares = sum(phases[name].share for name in step_s)
     steps: dict[str, int] = {}
-    for phase_name, phase in recipe.phases():
-        if phase_name not in step_s:
-            steps[phase_name] = phase.steps
+    for name, phase in phases.items():
+        if name not in step_s:
+            steps[name] = phase.steps
             continue
-        steps[phase_name] = int(left * phase.share / shares / step_s[phase_name] / _HEADROOM)
-        if steps[phase_name] < 1:
+        steps[name] = int(left_s * phase.share / shares / step_s[name] / _HEADROOM)
+        if steps[name] < 1:
             raise ConfigError(
-                f"plan: {recipe.minutes} minutes were given and {max(left, 0) / 60:.1f} are left "
-                f"for training; one step of {phase_name} takes {step_s[phase_name]:.1f} s. Raise "
-                "`minutes` or make the model smaller."
+                f"plan: {max(left_s, 0) / 60:.1f} minutes are left for training; one step of "
+                f"{name} takes {step_s[name]:.1f} s. Raise `minutes` or make the model smaller."
             )
-        stream = TokenStream(tokens[phase_name])
+        stream = TokenStream(tokens[name])
         most = phase.most_epochs * stream.tokens / (phase.sequence * phase.batch)
-        steps[phase_name] = max(1, min(steps[phase_name], int(most)))
-        note(f"plan: {phase_name}: {steps[phase_name]:,} steps of {step_s[phase_name]:.2f} s")
-    plan["steps"] = steps
-    plan["seconds_per_step"] = step_s
-    return plan
+        steps[name] = max(1, min(steps[name], int(most)))
+        note(f"plan: {name}: {steps[name]:,} steps of {step_s[name]:.2f} s")
+    return {"steps": steps, "seconds_per_step": step_s}
 
 
 def _seconds_per_step(shape: ModelConfig, phase: PhaseConfig, tokens: Path, dtype: str) -> float:

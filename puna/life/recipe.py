@@ -78,7 +78,9 @@ class Recipe:
     shape: ShapeConfig
     pretrain: PhaseConfig
     extend: tuple[PhaseConfig, ...] = ()  # increments of the context, shortest first
-    lookup: tuple[PhaseConfig, ...] = ()  # before the dialogs: questions about facts ever further up
+    lookup: tuple[
+        PhaseConfig, ...
+    ] = ()  # before the dialogs: questions about facts ever further up
     sft: PhaseConfig | None = None
     seed: int = 0
     minutes: float = 0.0  # wall-clock for everything; 0 where every phase names its steps

@@ -38,11 +38,15 @@ class Run:
         return self.ledger.stage_folder(name)
 
     def plan(self) -> dict[str, Any]:
-        """Return what the plan stage decided."""
+        """Return what was decided so far: the steps of fine-tuning are decided after the others."""
         path = self.stage("plan") / "plan.json"
         if not path.is_file():
             raise StateError(f"{path}: the run has no plan yet. Run `puna raise` first.")
-        return dict(json.loads(path.read_text()))
+        plan = dict(json.loads(path.read_text()))
+        later = self.stage("plan-sft") / "plan-sft.json"
+        if later.is_file():
+            plan["steps"] |= json.loads(later.read_text())["steps"]
+        return plan
 
 
 @contextlib.contextmanager

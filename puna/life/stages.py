@@ -15,10 +15,17 @@ from puna.energy import EnergyMeter
 from puna.errors import RequestError
 from puna.life.judging import eval_stage, report_stage
 from puna.life.making_data import curate_stage, pack_stage, tokenizer_stage
-from puna.life.making_model import extend_stage, plan_stage, pretrain_stage, sft_stage
+from puna.life.making_model import (
+    extend_stage,
+    plan_sft_stage,
+    plan_stage,
+    pretrain_stage,
+    sft_stage,
+)
 from puna.life.run import Run
 from puna.life.stage import Stage
 from puna.log import note
+from puna.train.phase import PhaseConfig
 
 
 def _planned(run: Run, *names: str) -> dict[str, Any]:
@@ -27,11 +34,11 @@ def _planned(run: Run, *names: str) -> dict[str, Any]:
     return {"dtype": plan["dtype"], "steps": {name: plan["steps"][name] for name in names}}
 
 
-def _durations(run: Run) -> dict[str, Any]:
+def _durations(phases: Mapping[str, PhaseConfig]) -> dict[str, Any]:
     """What decides how long the phases take: a learning rate, say, does not."""
     return {
         name: [phase.sequence, phase.batch, phase.steps, phase.share, phase.optimizer.name]
-        for name, phase in run.recipe.phases()
+        for name, phase in phases.items()
     }
 
 
@@ -76,7 +83,7 @@ STAGES: Mapping[str, Stage] = {
             reads=("pack",),
             config=lambda run: {
                 **_part("minutes", "reserve_minutes", "dtype", "shape")(run),
-                "phases": _durations(run),
+                "phases": _durations(dict(run.recipe.phases())),
             },
             work=plan_stage,
         ),
@@ -99,6 +106,15 @@ STAGES: Mapping[str, Stage] = {
             },
             work=extend_stage,
             resumes=True,
+        ),
+        Stage(
+            name="plan-sft",
+            reads=("pack", "plan"),
+            config=lambda run: {
+                **_part("minutes", "reserve_minutes", "shape")(run),
+                "phases": _durations(run.recipe.tuning()),
+            },
+            work=plan_sft_stage,
         ),
         Stage(
             name="sft",
@@ -147,7 +163,7 @@ def stage_names(run: Run) -> list[str]:
     if not run.recipe.extend:
         left_out.add("extend")
     if run.recipe.sft is None:
-        left_out.add("sft")
+        left_out |= {"plan-sft", "sft"}
     return [name for name in STAGES if name not in left_out]
 
 

@@ -17,7 +17,10 @@ from puna.errors import FormatError, NotFoundError, PunaError
 Table = Mapping[str, Any]
 
 # The order of a life; stages of other names follow in the order of their beginning.
-ORDER = ("curate", "tokenizer", "pack", "plan", "pretrain", "extend", "sft", "eval", "report")
+ORDER = (
+    *("curate", "tokenizer", "pack", "plan", "pretrain", "extend", "plan-sft", "sft", "eval"),
+    "report",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
