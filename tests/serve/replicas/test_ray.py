@@ -90,6 +90,7 @@ class Service:
 
     def close(self) -> None:
         """Take away whatever is left; every process here is the service's own."""
+        self.client.close()
         own = [psutil.Process(self.process.pid)] if self.process.poll() is None else []
         for process in [below for one in own for below in one.children(recursive=True)] + own:
             process.kill()
