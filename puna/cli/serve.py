@@ -16,6 +16,7 @@ from puna.errors import ExtraError, RequestError
 
 if TYPE_CHECKING:
     from puna.infer.engine import EngineConfig
+    from puna.parallel.mesh import Mesh
     from puna.serve.app import Server
     from puna.serve.replicas.front import Front
     from puna.serve.replicas.replica import Build
@@ -37,6 +38,8 @@ def serve(
     kv_cache: Literal["f32", "bf16", "int8"] | None = None,
     draft_tokens: int = 0,
     replicas: int = 1,
+    tensor_parallel: int = 1,
+    pipeline_parallel: int = 1,
     max_body_mib: int = 16,
     max_choices: int = 16,
     drain_s: float = 30.0,
@@ -62,6 +65,7 @@ def serve(
       puna serve runs/cria
       puna serve llama-3.1-8b-instruct --quantize int4 --api-key-env MY_KEY --host 0.0.0.0
       puna serve llama-3.1-8b-instruct --replicas 4 --host 0.0.0.0
+      torchrun --nproc-per-node 2 -m puna serve llama-3.1-8b-instruct --tensor-parallel 2
       puna serve small=runs/cria large=llama-3.1-8b-instruct --tools calc,code
       curl http://127.0.0.1:8000/v1/chat/completions -d '{"messages": [{"role": "user",
       "content": "Hi"}]}'
@@ -83,6 +87,9 @@ def serve(
         draft_tokens: Guess so many tokens ahead from what was said before; 0 guesses none.
         replicas: Servers behind this one address, each in a process of its own, under Ray Serve:
             here, or on the cluster that RAY_ADDRESS names. A dialog goes where it is known.
+        tensor_parallel: Processes that share every layer, started with torchrun; best those of
+            one machine.
+        pipeline_parallel: Stages of the model, each with layers of its own; best one a machine.
         max_body_mib: The largest body of a request.
         max_choices: Answers to one request, at most: n, best_of.
         drain_s: Seconds that running answers have after the first signal.
@@ -108,6 +115,7 @@ def serve(
     from puna.infer.engine import EngineConfig
     from puna.infer.runner import cache_dtype_of
     from puna.log import note
+    from puna.parallel.mesh import Mesh
     from puna.serve.settings import MEBIBYTE, Settings
 
     named = names_of(models)
@@ -127,6 +135,19 @@ def serve(
         dtype=dtype, adapters=tuple(adapter or ()), tools=tuple(tools or ()), folder=folder,
         unprotected=unprotected,
     )  # fmt: skip
+    mesh = Mesh.of_process(tensor=tensor_parallel, pipeline=pipeline_parallel)
+    if mesh.size > 1:
+        from puna.cli.ranks import follow_leader, refuse_beside_ranks
+
+        refuse_beside_ranks(
+            quantize=quantize, adapter=adapter, replicas=replicas > 1, models=list(named)[1:]
+        )
+        if not mesh.is_leader:
+            (path,) = named.values()
+            return follow_leader(
+                path, mesh, config, tokenizer=tokenizer, device=device, dtype=dtype
+            )
+        build = functools.partial(build, mesh=mesh)
     with open_socket(host, port) as door:
         where = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}"
         if not keys and host not in ("127.0.0.1", "localhost", "::1"):
@@ -209,15 +230,26 @@ def built(
     tools: Sequence[str],
     folder: Path | None,
     unprotected: bool,
+    mesh: "Mesh | None" = None,
 ) -> "Iterator[Server]":
-    """Yield the server: here, or in the process of a replica."""
+    """Yield the server: here, in the process of a replica, or on rank 0 of a mesh."""
     from puna.serve.app import Server
 
-    served = load_all(
-        named, config, quantize=quantize, tokenizer=tokenizer, device=device, dtype=dtype
-    )
-    add_adapters(served, adapters, config)
-    with opened(tools, served, folder=folder, unprotected=unprotected) as offered, log_to_stderr():
+    with contextlib.ExitStack() as held:
+        if mesh is None:
+            served = load_all(
+                named, config, quantize=quantize, tokenizer=tokenizer, device=device, dtype=dtype
+            )
+            add_adapters(served, adapters, config)
+        else:
+            from puna.cli.ranks import leading
+
+            ((name, path),) = named.items()
+            served = held.enter_context(
+                leading(name, path, mesh, config, tokenizer=tokenizer, device=device, dtype=dtype)
+            )
+        offered = held.enter_context(opened(tools, served, folder=folder, unprotected=unprotected))
+        held.enter_context(log_to_stderr())
         yield Server(served, dataclasses.replace(settings, tools=tuple(offered)))
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from puna.chat.format import ChatFormat
 from puna.infer.driver import Driver
 from puna.infer.engine import Engine, EngineConfig
+from puna.infer.paged import PagedModel
 from puna.llm import LLM
 from puna.tokenizer.interface import Tokenizer
 
@@ -30,10 +31,19 @@ class Served:
         self._formats: dict[str, ChatFormat] = {}
 
     @classmethod
-    def of(cls, name: str, llm: LLM, config: EngineConfig, *, root: str = "") -> "Served":
+    def of(
+        cls,
+        name: str,
+        llm: LLM,
+        config: EngineConfig,
+        *,
+        root: str = "",
+        paged: PagedModel | None = None,
+    ) -> "Served":
         """Take a model into service with an engine of its own."""
         tok = llm.tokenizer
-        engine = Engine(llm.model, tok, config, stop_ids=llm.stop_ids | tok.stop_ids)
+        stop_ids = llm.stop_ids | tok.stop_ids
+        engine = Engine(llm.model, tok, config, paged=paged, stop_ids=stop_ids)
         return cls(name, llm, Driver(engine), root=root)
 
     def figures(self) -> dict[str, float]:
