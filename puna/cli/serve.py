@@ -140,7 +140,11 @@ def serve(
         from puna.cli.ranks import follow_leader, refuse_beside_ranks
 
         refuse_beside_ranks(
-            quantize=quantize, adapter=adapter, replicas=replicas > 1, models=list(named)[1:]
+            quantize=quantize,
+            adapter=adapter,
+            replicas=replicas > 1,
+            models=list(named)[1:],
+            kv_cache=kv_cache if kv_cache == "int8" else None,
         )
         if not mesh.is_leader:
             (path,) = named.values()
