@@ -25,7 +25,7 @@ from puna.tokenizer.interface import Tokenizer
 class EvalConfig:
     """How much is asked."""
 
-    held_out_bytes: int = 80_000  # of each source
+    held_out_bytes: int = 120_000  # of each source
     sums: int = 200
     numbers: int = 12  # number words of each language
     words: int = 8  # names of each language

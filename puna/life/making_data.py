@@ -50,8 +50,7 @@ def pack_stage(run: Run) -> dict[str, Any]:
         name = f"extend-{phase.sequence}"
         counts[name] = _pack_extension(run, tokenizer, folder / name, phase.sequence)
     for name, phase in run.recipe.tuning().items():
-        write = _pack_dialogs if name == "sft" else _pack_lookups
-        counts[name] = write(run, tokenizer, folder / name, phase.sequence)
+        counts[name] = _pack_dialogs(run, tokenizer, folder / name, phase.sequence, name == "sft")
     note("pack: " + ", ".join(f"{name} {tokens:,} tokens" for name, tokens in counts.items()))
     return {"tokens": counts, "sources": dict(sources)}
 
@@ -126,35 +125,32 @@ def _recalls(
     )
 
 
-def _pack_dialogs(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int) -> int:
+def _pack_dialogs(
+    run: Run, tokenizer: Tokenizer, folder: Path, sequence: int, is_first: bool
+) -> int:
     """Write the dialogs and, among them, questions about facts far above, shuffled."""
     chat = ChatFormat(tokenizer, dialect="meta")
     pairs = []
     for dialog in dialogs(run.recipe.dialogs):
         prompt = chat.render(dialog.messages, tools=dialog.tools or None, reply=False)
         pairs.append((list(prompt.ids), list(prompt.loss_mask)))
-    share = run.recipe.recall.sft_share
+    config = run.recipe.recall
+    share = config.sft_share if is_first else config.longer_share
+    length = min(config.sft_length, sequence) if is_first else sequence
     tokens = sum(len(ids) for ids, _ in pairs) * share / (1 - share)
-    pairs += _lookups(run, tokenizer, sequence, int(tokens), salt="/sft")
-    random.Random(run.recipe.seed).shuffle(pairs)
-    return pack_rows(pairs, tokenizer, folder, sequence=sequence)
-
-
-def _pack_lookups(run: Run, tokenizer: Tokenizer, folder: Path, sequence: int) -> int:
-    """Write nothing but questions about facts above, shuffled."""
-    pairs = _lookups(run, tokenizer, sequence, run.recipe.recall.lookup_tokens, salt="/lookup")
+    pairs += _lookups(run, tokenizer, length, int(tokens))
     random.Random(run.recipe.seed).shuffle(pairs)
     return pack_rows(pairs, tokenizer, folder, sequence=sequence)
 
 
 def _lookups(
-    run: Run, tokenizer: Tokenizer, sequence: int, tokens: int, *, salt: str
+    run: Run, tokenizer: Tokenizer, longest: int, tokens: int
 ) -> list[tuple[list[int], list[int]]]:
     """Return questions about facts above: as many tokens of each length from a short one on.
 
     So the short ones, in which nearly every token is a fact or a question, are by far the most.
     """
-    lengths = [sequence >> halvings for halvings in range(4) if sequence >> halvings >= _SHORTEST]
+    lengths = [longest >> halvings for halvings in range(4) if longest >> halvings >= _SHORTEST]
     pairs = [
         answers_only(document, tokenizer)
         for length in lengths
@@ -162,11 +158,11 @@ def _lookups(
             run,
             tokenizer,
             length - length // 16,
-            max(1, tokens // len(lengths) // length),
-            salt=salt,
+            tokens // len(lengths) // length,
+            salt=f"/sft/{longest}",
         )
     ]
-    return [pair for pair in pairs if len(pair[0]) <= sequence]
+    return [pair for pair in pairs if len(pair[0]) <= longest]
 
 
 def _take(texts: Iterator[str], most_bytes: int) -> Iterator[str]:

@@ -66,7 +66,7 @@ def extend_stage(run: Run) -> dict[str, Any]:
 def sft_stage(run: Run) -> dict[str, Any]:
     """Fine-tune the base model on dialogs; only the assistant's words are targets.
 
-    Before that it may practise to look facts up in its context, which the tools' results need too.
+    Later phases go on with longer texts.
     Source: The Llama 3 Herd of Models, section 4.1.3.
     """
     model = load_model(base_folder(run))

@@ -64,8 +64,9 @@ class RecallConfig:
     share: float = 0.06  # of the pretraining tokens; short ones
     extension_share: float = 0.5  # of the rows of an extension; as long as the row
     extension_tokens: int = 1_000_000  # packed for each extension, both kinds together
-    sft_share: float = 0.3  # of the fine-tuning tokens; of every length up to a row's
-    lookup_tokens: int = 150_000  # packed for each phase that does nothing else
+    sft_share: float = 0.3  # of the fine-tuning tokens
+    sft_length: int = 128  # tokens of the longest of them; longer ones teach little at first
+    longer_share: float = 0.4  # of the phases after that, in which they are as long as a row
     needles: int = 4  # facts a text at most; of few, one is guessed: so copying begins
     rounds: int = 6  # how often each is asked at most
 
@@ -78,10 +79,8 @@ class Recipe:
     shape: ShapeConfig
     pretrain: PhaseConfig
     extend: tuple[PhaseConfig, ...] = ()  # increments of the context, shortest first
-    lookup: tuple[
-        PhaseConfig, ...
-    ] = ()  # before the dialogs: questions about facts ever further up
     sft: PhaseConfig | None = None
+    sft_longer: tuple[PhaseConfig, ...] = ()  # then dialogs and questions about facts further up
     seed: int = 0
     minutes: float = 0.0  # wall-clock for everything; 0 where every phase names its steps
     reserve_minutes: float = 1.25  # of them for evaluation and report
@@ -106,8 +105,8 @@ class Recipe:
                     f"recipe: {name}.sequence={phase.sequence} is longer than the context "
                     f"{lengths[-1]} that the model has by then."
                 )
-        if self.lookup and self.sft is None:
-            raise ConfigError("recipe: lookup prepares for sft, which is missing. Give both.")
+        if self.sft_longer and self.sft is None:
+            raise ConfigError("recipe: sft_longer goes on with sft, which is missing. Give both.")
         unplanned = [name for name, phase in self.phases() if not phase.steps]
         if unplanned and self.minutes <= 0:
             raise ConfigError(
@@ -122,8 +121,8 @@ class Recipe:
 
     def tuning(self) -> dict[str, PhaseConfig]:
         """Return the phases of the stage `sft`, in order."""
-        named = {f"lookup-{phase.sequence}": phase for phase in self.lookup}
-        return named if self.sft is None else {**named, "sft": self.sft}
+        named = {f"sft-{phase.sequence}": phase for phase in self.sft_longer}
+        return named if self.sft is None else {"sft": self.sft, **named}
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -120,7 +120,7 @@ STAGES: Mapping[str, Stage] = {
             name="sft",
             reads=("pack", "pretrain", "extend"),
             config=lambda run: {
-                **_part("lookup", "sft", "seed")(run),
+                **_part("sft", "sft_longer", "seed")(run),
                 "plan": _planned(run, *run.recipe.tuning()),
             },
             work=sft_stage,
