@@ -1,4 +1,8 @@
-"""One headless browser for the tests of the page, emptied before each of them."""
+"""A headless browser for each file of tests of the page, emptied before every test.
+
+Playwright keeps an event loop running in the thread while its browser lives; a browser for the whole
+session would leave none for the tests of other files that follow in the same process.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -23,7 +27,7 @@ EMPTY = """async () => {
 }"""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
@@ -34,13 +38,13 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def one_server() -> Iterator[StandIn]:
     with stand_in() as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def profile(browser: Any) -> Iterator[Any]:
     """One profile for all tests, so that the files of the page are fetched once."""
     context = browser.new_context(
@@ -69,7 +73,7 @@ def page(profile: Any, server: StandIn) -> Iterator[Any]:
     assert not problems
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sheet(browser: Any, one_server: StandIn) -> Iterator[Any]:
     """A page for tests that only render text."""
     one_server.reset()
