@@ -42,8 +42,8 @@ def needles(facts: Facts) -> str | None:
     return section(
         "Needle in a haystack",
         grid(cards),
-        note="A four-digit number is hidden at a depth of a text and asked for at its end. Found: "
-        "greedy decoding writes it exactly. Chosen: its first digit is likelier than the others.",
+        note="Somebody's family name is told at a depth of a text and asked for at its end. Found: "
+        "greedy decoding writes it exactly. Chosen: it is likelier than eight others.",
     )
 
 
