@@ -1,7 +1,7 @@
 """A headless browser for each file of tests of the page, emptied before every test.
 
-Playwright keeps an event loop running in the thread while its browser lives; a browser for the whole
-session would leave none for the tests of other files that follow in the same process.
+Playwright keeps an event loop running in the thread while its browser lives; a browser for the
+whole session would leave none for the tests of other files that follow in the same process.
 """
 
 import shutil
