@@ -17,7 +17,7 @@ from puna.evals.vocabulary import (
     LANGUAGES,
     TRAINING_PHRASES,
     UNSEEN_PHRASES,
-    draw_word_number,
+    draw_held_out_numbers,
     names,
     same_word,
 )
@@ -48,7 +48,7 @@ def languages(
     """Return the scores `languages.numbers`, `languages.names` and one for each language.
 
     Args:
-        numbers: held-out numbers asked in each language.
+        numbers: held-out numbers asked in each language, or all there are.
         words: names asked in each language but English.
         tools: what the system message declares; none has to be called.
     """
@@ -79,8 +79,7 @@ def questions(*, numbers: int, words: int, seed: int, held_out: HeldOut) -> list
     for code, language in LANGUAGES.items():
         # The phrasing is one that training used: here the number is what is new.
         phrase = TRAINING_PHRASES[0].replace("'", "")
-        for _ in range(numbers):
-            number = draw_word_number(rng, held_out, for_training=False)
+        for number in draw_held_out_numbers(rng, held_out, numbers):
             text = phrase.format(word=number, language=language)
             answer = number_words(number, code)
             asked.append(Question(text=text, answer=answer, language=code, kind="numbers"))

@@ -27,7 +27,7 @@ LANGUAGES = {
 # Countries whose names are taught: those where the eight languages are spoken most, and neighbours.
 TERRITORIES = ("DE", "FR", "IT", "PT", "IN", "ES", "TH", "GB", "US", "BR", "MX", "CH", "AT", "JP")
 
-LARGEST_NUMBER = 999  # number words are taught and tested from 0 to here
+LARGEST_NUMBER = 99  # number words are taught and tested from 0 to here
 
 # "{word}" is what is asked about and "{language}" the language of the answer.
 TRAINING_PHRASES = (
@@ -73,13 +73,18 @@ def names() -> Iterator[Translation]:
             yield Translation(kind=kind, english=word, language=language, foreign=foreign)
 
 
-def draw_word_number(rng: random.Random, held_out: HeldOut, *, for_training: bool) -> int:
-    """Draw a number whose word is asked for; small ones come often, as rules are built on them."""
+def draw_word_number(rng: random.Random, held_out: HeldOut) -> int:
+    """Draw a number to teach the word of; small ones come often, as rules are built on them."""
     while True:
-        largest = rng.choice((99, LARGEST_NUMBER)) if rng.random() < 0.85 else 20
-        number = rng.randint(0, largest)
-        if held_out(number) != for_training:
+        number = rng.randint(0, LARGEST_NUMBER if rng.random() < 0.85 else 20)
+        if not held_out(number):
             return number
+
+
+def draw_held_out_numbers(rng: random.Random, held_out: HeldOut, count: int) -> list[int]:
+    """Draw different numbers whose words are never taught, `count` or as many as there are."""
+    kept = [number for number in range(LARGEST_NUMBER + 1) if held_out(number)]
+    return rng.sample(kept, min(count, len(kept)))
 
 
 def same_word(answer: str, expected: str) -> bool:

@@ -137,7 +137,7 @@ def sum_exchange(rng: random.Random, held_out: HeldOut) -> Exchange:
 
 def number_exchange(rng: random.Random, held_out: HeldOut) -> Exchange:
     """A number into words, or back into digits."""
-    number = draw_word_number(rng, held_out, for_training=True)
+    number = draw_word_number(rng, held_out)
     language = rng.choice(list(LANGUAGES))
     word = number_words(number, language)
     if rng.random() < 0.25:
