@@ -21,8 +21,8 @@ ARGS ?=
 comma := ,
 BIN := .venv/bin
 READY := .venv/ready
-# The chat page is tried in a browser where there is one.
-BROWSER := $(if $(shell command -v chromium || command -v chromium-browser),$(comma)browser)
+# The chat page is tried in a browser where there is one; not in CI, whose machines are too busy for it.
+BROWSER := $(if $(CI),,$(if $(shell command -v chromium || command -v chromium-browser),$(comma)browser))
 NATIVE := $(shell find native -name '*.*' -type f)
 
 .PHONY: raise test check fuzz sanitize bench bench-cpu bench-serve soak clean
