@@ -48,6 +48,7 @@ def test_a_short_text_asks_fewer_times() -> None:
     document = next(recall_documents(HAY, length=160, count=1, needles=2, rounds=6))
     asked = re.findall(r"(?m)^Keeper: (\w+)", document.text)
     assert len(document.text) <= 160
+    assert len({asked.count(name) for name in asked}) == 1
     assert 1 <= asked.count(asked[0]) < 6
 
 

@@ -88,9 +88,16 @@ def running(*llms: LLM, config: EngineConfig = SMALL, **settings: Any) -> Iterat
     """Run a server until the block ends."""
     models = {llm.name: Served.of(llm.name, llm, config) for llm in llms or (tiny_llm(),)}
     server = Server(models, Settings(**settings))
+    with listening(server) as (url, client):
+        yield Live(url=url, server=server, client=client)
+
+
+@contextlib.contextmanager
+def listening(application: Any) -> Iterator[tuple[str, httpx2.Client]]:
+    """Run an application behind a free port, with a client of it, until the block ends."""
     door = socket.create_server(("127.0.0.1", 0))
-    uvicorn_config = uvicorn.Config(server, log_config=None, access_log=False, lifespan="on")
-    runner = uvicorn.Server(uvicorn_config)
+    config = uvicorn.Config(application, log_config=None, access_log=False, lifespan="on")
+    runner = uvicorn.Server(config)
     thread = threading.Thread(target=runner.run, kwargs={"sockets": [door]})
     thread.start()
     url = f"http://127.0.0.1:{door.getsockname()[1]}"
@@ -99,7 +106,7 @@ def running(*llms: LLM, config: EngineConfig = SMALL, **settings: Any) -> Iterat
             assert thread.is_alive()
             time.sleep(0.005)
         with httpx2.Client(base_url=url, timeout=30) as client:
-            yield Live(url=url, server=server, client=client)
+            yield url, client
     finally:
         runner.should_exit = True
         thread.join()
@@ -112,4 +119,13 @@ def events_of(text: str) -> list[Any]:
     return [json.loads(item) for item in data[:-1]]
 
 
-__all__ = ["CALCULATOR", "CONTEXT", "SMALL", "Live", "events_of", "running", "tiny_llm"]
+__all__ = [
+    "CALCULATOR",
+    "CONTEXT",
+    "SMALL",
+    "Live",
+    "events_of",
+    "listening",
+    "running",
+    "tiny_llm",
+]

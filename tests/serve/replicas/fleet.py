@@ -2,15 +2,12 @@
 
 import asyncio
 import contextlib
-import socket
-import threading
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
-import uvicorn
 
 from puna.llm import LLM
 from puna.serve.app import Server
@@ -20,7 +17,7 @@ from puna.serve.replicas.front import Front
 from puna.serve.replicas.replica import end
 from puna.serve.served import Served
 from puna.serve.settings import Settings
-from tests.serve.live import SMALL
+from tests.serve.live import SMALL, listening
 
 
 class LocalFleet:
@@ -112,19 +109,9 @@ def many(llms: Sequence[LLM], **settings: Any) -> Iterator[Many]:
     }
     fleet = LocalFleet(servers)
     front = Front(fleet, shared, len(servers))
-    door = socket.create_server(("127.0.0.1", 0))
-    runner = uvicorn.Server(uvicorn.Config(front, log_config=None, access_log=False, lifespan="on"))
-    thread = threading.Thread(target=runner.run, kwargs={"sockets": [door]})
-    thread.start()
-    url = f"http://127.0.0.1:{door.getsockname()[1]}"
     try:
-        while not runner.started:
-            assert thread.is_alive()
-            time.sleep(0.005)
-        with httpx2.Client(base_url=url, timeout=30) as client:
+        with listening(front) as (url, client):
             yield Many(url=url, front=front, fleet=fleet, client=client)
     finally:
-        runner.should_exit = True
-        thread.join()
         for server in servers.values():
             asyncio.run(end(server))
