@@ -1,5 +1,6 @@
 // Memory for a call, and work that is handed out piece by piece.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
@@ -7,6 +8,16 @@
 #include <new>
 
 namespace puna {
+
+constexpr int64_t kBlockRows = 512;  // rows that pass through the layers together
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Panels of one piece of work: a few pieces a thread, in whole tiles.
+inline int64_t piece_of(int64_t panels, int threads, int64_t most) {
+  const int64_t even = std::max<int64_t>(1, panels / (threads * 8));
+  return std::min<int64_t>(most, ceil_div(even, 4) * 4);
+}
 
 // Bytes on a cache line's boundary, kept from call to call by the thread that calls.
 class Arena {
