@@ -1,19 +1,20 @@
 """`puna chat`: talk with a model in the terminal, or through a pipe."""
 
 import contextlib
+import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from puna.cli.consent import AskInTerminal
+from puna.cli.options import Sampling, Tools, Weights
 from puna.cli.screen import PipeScreen, TerminalScreen
 from puna.cli.typed_message import read_message
 from puna.errors import RequestError
-from puna.tools.registry import open_tools, read_names
 from puna.tools.tool import Tool
 
 if TYPE_CHECKING:
@@ -28,24 +29,18 @@ def chat(
     /,
     *,
     system: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
-    tools: list[str] | None = None,
-    folder: Path | None = None,
-    unprotected: Annotated[bool, Parameter(negative=())] = False,
-    max_tokens: int | None = None,
-    temperature: float | None = None,
-    top_p: float | None = None,
-    seed: int | None = None,
     dialect: str | None = None,
-    tokenizer: Path | None = None,
-    device: str = "auto",
-    dtype: str | None = None,
+    tools: Tools = Tools(),
+    sampling: Sampling = Sampling(),
+    weights: Weights = Weights(),
 ) -> int:
     """Talk with a model in the terminal.
 
-    Answers stream, and tools run as the model calls them. /help lists what can be typed besides
-    messages (/system, /tools, /reset, /save, /quit). Ctrl-C stops an answer or a tool. Where stdin
-    is no terminal, each line is a message, stdout holds the answers alone, tools that would ask
-    first are refused, and the exit code is 1 where a message got no answer.
+    Answers stream, and tools run as the model calls them; without --tools, those that the model was
+    raised with (the calculator, for a run of puna). /help lists what can be typed besides messages
+    (/system, /tools, /reset, /save, /quit). Ctrl-C stops an answer or a tool. Where stdin is no
+    terminal, each line is a message, stdout holds the answers alone, tools that would ask first are
+    refused, and the exit code is 1 where a message got no answer.
 
     For example:
       puna chat runs/cria
@@ -57,48 +52,16 @@ def chat(
     Args:
         model: A run folder, a Hugging Face or Meta folder, a .gguf or a llama2.c .bin file.
         system: The system message.
-        tools: What the model may call: calc, code[:FOLDER], search[:FOLDER], wolfram, mcp:COMMAND
-            or mcp:URL, with commas between, or none. Without it, the tools that the model was
-            raised with (the calculator, for a run of puna).
-        folder: Where the code of the model reads and writes; without it, a folder that goes with
-            the chat.
-        unprotected: Run the code of the model without walls where this machine lets none be built.
-        max_tokens: Most tokens of one answer; without it, what fits into the context.
-        temperature: 0 takes the most likely token each time; 0.6 without it.
-        top_p: Draw from the likeliest tokens that together hold this mass; 0.9 without it.
-        seed: The same seed gives the same answers.
         dialect: meta, hf, hf3 or llama2; chosen from the model without it.
-        tokenizer: The tokenizer's file, for weights that come without one.
-        device: auto, cpu or cuda.
-        dtype: Of the weights in memory; chosen for the device.
     """
-    import dataclasses
-
-    from puna.llm import Options, load
-
-    names = None if tools is None else read_names(tools)
-    llm = load(model, device=device, dtype=dtype, tokenizer=tokenizer)
+    names = tools.names  # a wrong one is told before the model is loaded
+    llm = weights.load(model)
     if dialect is not None:
         llm.style = dataclasses.replace(llm.style, dialect=dialect, source="the command line")
     _ = llm.format  # says at once where a model has no chat format
-    options = Options(max_tokens=max_tokens)
-    given = {"temperature": temperature, "top_p": top_p, "seed": seed}
-    options.update({key: value for key, value in given.items() if value is not None})  # type: ignore[typeddict-item]
-    with tools_of(llm, names, folder=folder, unprotected=unprotected) as offered:
-        return talk(llm, offered, model=model, system=system, options=options)
-
-
-@contextlib.contextmanager
-def tools_of(
-    llm: "LLM", names: Sequence[str] | None, *, folder: Path | None, unprotected: bool
-) -> Iterator[Sequence[Tool]]:
-    """Open the tools of these names; None means those that the model was raised with."""
-    if names is None:
-        yield llm.style.tools
-        return
-    known = [tool.name for tool in llm.style.tools]
-    with open_tools(names, folder=folder, unprotected=unprotected, raised_with=known) as offered:
-        yield offered
+    own = llm.style.tools
+    with contextlib.nullcontext(own) if names is None else tools.open(own) as offered:
+        return talk(llm, offered, model=model, system=system, options=sampling.options())
 
 
 def talk(

@@ -2,11 +2,11 @@
 
 import json
 import sys
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from puna.cli.options import AsJson, Sampling, Weights
 from puna.cli.screen import printable
 
 Words = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -17,22 +17,13 @@ def generate(
     /,
     *,
     prompt: Words,
-    max_tokens: int | None = None,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    repetition_penalty: float | None = None,
-    seed: int | None = None,
     stop: Annotated[list[str] | None, Parameter(allow_leading_hyphen=True)] = None,
     ignore_eos: bool = False,
     raw: bool | None = None,
-    tokenizer: Path | None = None,
-    device: str = "auto",
-    dtype: str | None = None,
-    kv_cache: Literal["f32", "bf16", "int8"] | None = None,
-    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    json_: AsJson = False,
     stream: bool | None = None,
+    sampling: Sampling = Sampling(),
+    weights: Weights = Weights(),
 ) -> None:
     """Continue a text, or answer a prompt.
 
@@ -48,32 +39,14 @@ def generate(
     Args:
         model: A run folder, a Hugging Face or Meta folder, a .gguf or a llama2.c .bin file.
         prompt: The text to continue or to answer; it may be empty.
-        max_tokens: Most tokens to write; without it, what fits into the context.
-        temperature: 0 takes the most likely token each time; 0.6 without it.
-        top_k: Draw from the k most likely tokens.
-        top_p: Draw from the likeliest tokens that together hold this mass; 0.9 without it.
-        min_p: Draw from tokens at least this share as likely as the likeliest.
-        repetition_penalty: Above 1, tokens that stand in the text already become less likely.
-        seed: The same seed gives the same text.
         stop: Text that ends the answer and is left out of it; may be given several times.
         ignore_eos: Write on past the tokens that end a text.
         raw: Continue the prompt as it stands, without a chat frame.
-        tokenizer: The tokenizer's file, for weights that come without one.
-        device: auto, cpu or cuda.
-        dtype: Of the weights in memory, such as float32 or bfloat16; chosen for the device.
-        kv_cache: What keys and values are kept in; int8 takes half of the memory of bf16.
         json_: Print one JSON object: text, ids, finish_reason, usage.
         stream: Print the text while it is written; on a terminal without being asked.
     """
-    from puna.llm import Options, load
-
-    llm = load(model, device=device, dtype=dtype, tokenizer=tokenizer, kv_cache=kv_cache)
-    given = {
-        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
-        "repetition_penalty": repetition_penalty, "seed": seed,
-    }  # fmt: skip
-    options = Options(max_tokens=max_tokens, stop=stop, ignore_eos=ignore_eos)
-    options.update({key: value for key, value in given.items() if value is not None})  # type: ignore[typeddict-item]
+    llm = weights.load(model)
+    options = sampling.options() | {"stop": stop, "ignore_eos": ignore_eos}
     ids = llm.prompt_ids(prompt, raw=not llm.style.is_instruct if raw is None else raw)
     if (sys.stdout.isatty() if stream is None else stream) and not json_:
         for piece in llm.stream(ids, **options):

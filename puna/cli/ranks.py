@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,73 +21,62 @@ from puna.parallel.line import Follower, Leader
 from puna.parallel.links import Links
 
 if TYPE_CHECKING:
-    from puna.infer.engine import EngineConfig
-    from puna.parallel.mesh import Mesh
+    from puna.cli.service import Service
     from puna.serve.served import Served
 
 _TELL_S = 1.0  # that clients have to learn of a loss before the process ends
 
 
-def refuse_beside_ranks(**given: object) -> None:
-    """Stop on an option that a model in parts does not have.
+def refuse_beside_ranks(service: "Service", *, replicas: int) -> None:
+    """Stop on what a model in parts does not have.
 
     Raises:
-        RequestError: one is given.
+        RequestError: it was asked for.
     """
+    kv_cache = service.weights.kv_cache
+    given = {
+        "--quantize": service.weights.quantize,
+        "--kv-cache": kv_cache if kv_cache == "int8" else None,
+        "--adapter": " ".join(service.adapters),
+        "--replicas": replicas if replicas != 1 else None,
+        "more models": ", ".join(list(service.models)[1:]),
+    }
     for name, value in given.items():
         if value:
             raise RequestError(
-                f"--{name.replace('_', '-')}: a model that is divided over processes is served "
-                f"without it; {value!r} was given. Leave it out, or serve the model whole."
+                f"{name}: {value!r} was given; a model that is divided over processes is served "
+                "without. Leave it out, or serve the model whole."
             )
 
 
 @contextlib.contextmanager
-def leading(
-    name: str,
-    path: str,
-    mesh: "Mesh",
-    config: "EngineConfig",
-    *,
-    tokenizer: Path | None,
-    device: str,
-    dtype: str | None,
-) -> "Iterator[dict[str, Served]]":
+def leading(service: "Service") -> "Iterator[dict[str, Served]]":
     """Load the share of rank 0 and put the whole model into service."""
-    from puna.llm import load
     from puna.serve.served import Served
 
-    links = Links(mesh, device_of_rank(device))
+    ((name, path),) = service.models.items()
+    links = Links(service.mesh, device_of_rank(service.weights.device))
     line = Leader(links, on_loss=_Ending(_TELL_S))
     try:
-        llm = load(path, dtype=dtype, tokenizer=tokenizer, links=links)
-        pages = LeadingPages(own_pages(llm.model, links, config), links, line)
-        yield {name: Served.of(name, llm, config, paged=pages)}
+        llm = service.weights.load(path, links)
+        pages = LeadingPages(own_pages(llm.model, links, service.config), links, line)
+        yield {name: Served.of(name, llm, service.config, paged=pages)}
     finally:
         line.close()
         links.close()
 
 
-def follow_leader(
-    path: str,
-    mesh: "Mesh",
-    config: "EngineConfig",
-    *,
-    tokenizer: Path | None,
-    device: str,
-    dtype: str | None,
-) -> int:
+def follow_leader(service: "Service") -> int:
     """Load the share of another rank and compute with it until rank 0 ends the work."""
-    from puna.llm import load
-
-    links = Links(mesh, device_of_rank(device))
+    (path,) = service.models.values()
+    links = Links(service.mesh, device_of_rank(service.weights.device))
     for ending in (signal.SIGINT, signal.SIGTERM):  # rank 0 drains, and says when it is over
         signal.signal(ending, signal.SIG_IGN)
     end = _Ending(_TELL_S)
     line = Follower(links, on_loss=end)
-    llm = load(path, dtype=dtype, tokenizer=tokenizer, links=links)
+    llm = service.weights.load(path, links)
     try:
-        follow(own_pages(llm.model, links, config), links, line)
+        follow(own_pages(llm.model, links, service.config), links, line)
     except StateError as error:
         end.now(str(error))
     links.close()

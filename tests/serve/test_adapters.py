@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from puna.cli.serve import add_adapters
+from puna.cli.service import add_adapters
 from puna.errors import RequestError
 from puna.serve.served import Served
 from tests.infer.test_adapters import save
