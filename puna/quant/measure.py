@@ -15,6 +15,7 @@ from torch import Tensor
 from puna.model.llama import Llama
 
 _TOKENS_AT_ONCE = 2048
+_SCORES_AT_ONCE = 1 << 23  # of one model: 32 MiB, also where a token has 128,256 of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +31,19 @@ class Comparison:
 
 @torch.no_grad()
 def compare(original: Llama, rounded: Llama, ids: Int[Tensor, "N T"]) -> Comparison:
-    """Let both models predict every token of each row from those before it."""
+    """Let both models predict every token of each row from those before it.
+
+    Scores exist for a few tokens at a time, so that a large vocabulary costs no memory.
+    """
     loss_original = loss_rounded = divergence = 0.0
     agreeing = tokens = 0
-    for rows in _chunks(ids):
-        targets = rows[:, 1:, None]
-        sure = original(rows).log_softmax(-1)[:, :-1]
-        trial = rounded(rows).log_softmax(-1)[:, :-1]
+    for states, others, targets in _states(original, rounded, ids):
+        sure = original.logits(states).log_softmax(-1)
+        trial = rounded.logits(others).log_softmax(-1)
         loss_original -= float(sure.gather(-1, targets).sum())
         loss_rounded -= float(trial.gather(-1, targets).sum())
-        divergence += float((sure.exp() * (sure - trial)).sum())
         agreeing += int((sure.argmax(-1) == trial.argmax(-1)).sum())
+        divergence += float((sure.exp() * sure.sub(trial)).sum())
         tokens += targets.numel()
     return Comparison(
         tokens=tokens,
@@ -51,5 +54,12 @@ def compare(original: Llama, rounded: Llama, ids: Int[Tensor, "N T"]) -> Compari
     )
 
 
-def _chunks(ids: Tensor) -> Iterator[Tensor]:
-    yield from torch.split(ids, max(1, _TOKENS_AT_ONCE // ids.shape[1]))
+def _states(
+    original: Llama, rounded: Llama, ids: Int[Tensor, "N T"]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield what the heads of both read, [n, D], and the tokens that follow, [n, 1], in pieces."""
+    piece = max(1, _SCORES_AT_ONCE // original.config.vocab)
+    for rows in torch.split(ids, max(1, _TOKENS_AT_ONCE // ids.shape[1])):
+        read = (model.hidden(rows)[:, :-1].flatten(0, 1) for model in (original, rounded))
+        targets = rows[:, 1:].reshape(-1, 1)
+        yield from zip(*(torch.split(part, piece) for part in (*read, targets)), strict=True)
