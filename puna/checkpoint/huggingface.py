@@ -126,13 +126,15 @@ def save_huggingface(
         shard_bytes: a new file begins where one would grow beyond this.
         stop_ids: ids that end an answer; without them the tokenizer's own.
         lows: matrices that are stored in few bits, by the names of their modules. A head among them
-            is the head of its own that a tied model then has.
+            is the head of its own that a tied model then has; in panels, its embedding too.
         layout: of what is in few bits; None takes the one of other programs that says all there is
             to say, "panels" is puna's own and runs from where it lies.
     """
     state = model_or_state.state_dict() if isinstance(model_or_state, nn.Module) else model_or_state
-    lows = lows or {}
-    if "head" in lows:
+    lows = dict(lows or {})
+    if "head" in lows and config.tied and layout == "panels":
+        lows["embed"] = lows.pop("head")
+    elif "head" in lows:
         config = replace(config, tied=False)
     refuse_extra_weights(state, config)
     with atomic_folder(folder) as target:

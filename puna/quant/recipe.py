@@ -1,7 +1,7 @@
 """Which layers of a model get how few bits, and the model with those layers in place.
 
-int8 and int4 take every matrix of every block, and the head in int8; the embedding, of which a
-token reads one row, and the norms stay as they are. fp8 takes the feed-forward matrices of all
+int8 and int4 take every matrix of every block, and the head in int8; norms stay as they are, and the
+embedding too, unless it is tied: tokens are then looked up in the codes of the head. fp8 takes the feed-forward matrices of all
 layers but the first and the last. puna.checkpoint stores what is made here.
 """
 
@@ -26,7 +26,7 @@ from puna.quant.fp8 import (
     Fp8Weight,
     quantize_fp8,
 )
-from puna.quant.linear import QuantLinear
+from puna.quant.linear import QuantLinear, RowEmbedding
 from puna.quant.words import Words
 
 Name = Literal["int8", "int4", "fp8"]
@@ -120,9 +120,12 @@ def quantized(
 
 
 def place(model: Llama, name: str, made: Low | Tensor) -> None:
-    """Put one new weight into the model. A tied head gets a place of its own."""
+    """Put one new weight into the model. A tied head is the embedding still."""
     if name == "head":
-        model.head = as_layer(made, model.embed.weight.device)
+        layer = as_layer(made, model.embed.weight.device)
+        if model.head is None and isinstance(layer, QuantLinear):
+            model.embed = RowEmbedding(layer.packed, model.embed.weight)
+        model.head = layer
         return
     owner, _, leaf = name.rpartition(".")
     old = model.get_submodule(name)
