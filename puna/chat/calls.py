@@ -7,6 +7,7 @@ Source: Meta, prompt formats of Llama 3.1, sections "Builtin Tool Calling", "Bui
 Interpreter" and "JSON based tool calling".
 """
 
+import json
 from collections.abc import Collection
 
 from puna.chat.declared import CODE_INTERPRETER
@@ -44,10 +45,11 @@ def as_code(call: ToolCall) -> str:
     return code
 
 
-def as_object(call: ToolCall, *, typed: bool) -> str:
+def as_object(call: ToolCall, *, typed: bool, in_lines: bool = False) -> str:
     """Write the JSON object of a function call; `typed` adds the type, as after the python tag."""
     head = {"type": "function"} if typed else {}
-    return as_json({**head, "name": call.name, "parameters": dict(call.arguments)})
+    written = {**head, "name": call.name, "parameters": dict(call.arguments)}
+    return json.dumps(written, ensure_ascii=False, indent=4) if in_lines else as_json(written)
 
 
 def as_json(value: object) -> str:
@@ -55,7 +57,9 @@ def as_json(value: object) -> str:
     return write_json(value)
 
 
-def write_calls(calls: Collection[ToolCall], *, builtins: Collection[str], typed: bool) -> str:
+def write_calls(
+    calls: Collection[ToolCall], *, builtins: Collection[str], typed: bool, in_lines: bool = False
+) -> str:
     """Write the calls of one message, each in the form that its name asks for."""
     texts = []
     for call in calls:
@@ -69,5 +73,5 @@ def write_calls(calls: Collection[ToolCall], *, builtins: Collection[str], typed
         elif call.name in builtins:
             texts.append(as_method(call))
         else:
-            texts.append(as_object(call, typed=typed))
+            texts.append(as_object(call, typed=typed, in_lines=in_lines))
     return SEPARATOR.join(texts)

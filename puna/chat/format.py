@@ -39,8 +39,10 @@ class ChatFormat:
             "function_tag" (3.1 too) or "python_list" (3.2 and 3.3).
         tools_in: where functions are described, in the "user" or the "system" message; None takes
             the place of the style's own examples: the system message for "python_list".
-        meta_compat: write the parameters of functions as Meta's example of "json" lists them, not
-            as JSON Schema.
+        meta_compat: write everything as Meta's examples print it, byte for byte, also where they
+            follow no rule: in "json" the parameters of functions as a list, not as JSON Schema, and
+            a tagged call over several lines; in "python_list" functions in a question indented
+            unevenly, and an answered call behind a python tag, in double quotes.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ calling"; of Llama 3.2, "Zero shot function calling" in the system and in the us
 
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,9 @@ _PYTHON_TYPES = {
     "object": "dict",
 }
 
+# What stands between the braces of a function's properties in a list of functions.
+_PARAMETERS = re.compile(r'(?<=\n {12}"properties": \{\n).*?(?=\n {12}\})', re.S)
+
 
 def describe(functions: Sequence[JsonObject], *, style: str, meta_compat: bool = False) -> str:
     """Return the instruction that shows functions to the model.
@@ -88,9 +92,16 @@ def describe(functions: Sequence[JsonObject], *, style: str, meta_compat: bool =
     return _describe(json.dumps(functions), style, meta_compat)
 
 
-def ask_with_functions(question: str, functions: Sequence[JsonObject]) -> tuple[int, str]:
-    """Return a question with functions in the style of Python lists, and where in it it begins."""
-    text = _PYTHON_LIST_QUESTION.format(question=question, functions=_list(json.dumps(functions)))
+def ask_with_functions(
+    question: str, functions: Sequence[JsonObject], *, meta_compat: bool = False
+) -> tuple[int, str]:
+    """Return a question with functions in the style of Python lists, and where in it it begins.
+
+    Args:
+        meta_compat: indent the functions as Meta's example of a question does, not evenly.
+    """
+    listed = _list(json.dumps(functions), meta_compat)
+    text = _PYTHON_LIST_QUESTION.format(question=question, functions=listed)
     return _PYTHON_LIST_QUESTION.index("{question}"), text
 
 
@@ -102,15 +113,22 @@ def _describe(functions: str, style: str, meta_compat: bool) -> str:
         case "function_tag":
             return _FUNCTION_TAG.format(functions="\n\n".join(map(_tag_entry, declared)))
         case "python_list":
-            return _PYTHON_LIST.format(functions=_list(functions))
+            return _PYTHON_LIST.format(functions=_list(functions, False))
         case _:
             write: Callable[[Any], str] = _meta_entry if meta_compat else _indented
             return _JSON.format(functions="\n".join(map(write, declared)))
 
 
 @functools.lru_cache(maxsize=64)
-def _list(functions: str) -> str:
-    return _indented([_list_entry(tool["function"]) for tool in json.loads(functions)])
+def _list(functions: str, as_in_question: bool) -> str:
+    text = _indented([_list_entry(tool["function"]) for tool in json.loads(functions)])
+    return _PARAMETERS.sub(_as_in_question, text) if as_in_question else text
+
+
+def _as_in_question(parameters: re.Match[str]) -> str:
+    """Indent parameters as the example of a question does: only its first and last line evenly."""
+    lines, newline, last = parameters.group().rpartition("\n")
+    return lines.replace("\n    ", "\n") + newline + last
 
 
 def _indented(value: Any) -> str:

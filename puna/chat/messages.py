@@ -19,6 +19,7 @@ from puna.chat.contents import (
     require_places,
     to_parts,
 )
+from puna.chat.literals import write_json
 from puna.errors import RequestError
 
 ROLES = ("system", "user", "assistant", "tool", "ipython")
@@ -140,7 +141,7 @@ def to_openai(message: Message) -> dict[str, Any]:
                 "type": "function",
                 "function": {
                     "name": call.name,
-                    "arguments": json.dumps(call.arguments, ensure_ascii=False),
+                    "arguments": write_json(dict(call.arguments)),
                 },
             }
             for call in message.tool_calls

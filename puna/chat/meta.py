@@ -47,10 +47,11 @@ def render_meta(
     first = messages[0]
     ipython = first.role == "system" and first.content.startswith(ENVIRONMENT)
     out.control("<|begin_of_text|>")
-    for message in messages:
+    for number, message in enumerate(messages, 1):
         open_message(out, "ipython" if message.role in TOOL_ROLES else message.role)
         if message.tool_calls:
-            _calls(out, message, tools, form, ipython=ipython)
+            is_past = number < len(messages)
+            _calls(out, message, tools, form, ipython=ipython, is_past=is_past)
         else:
             trained = message.role == "assistant"
             out.parts(message.parts, trained=trained)
@@ -68,23 +69,29 @@ def open_message(out: PromptBuilder, role: str) -> None:
 
 
 def _calls(
-    out: PromptBuilder, message: Message, tools: Declared, form: ToolFormat, *, ipython: bool
+    out: PromptBuilder,
+    message: Message,
+    tools: Declared,
+    form: ToolFormat,
+    *,
+    ipython: bool,
+    is_past: bool,
 ) -> None:
     """Append an assistant body that calls tools.
 
     The python tag marks where calls begin. It is left out where the format leaves it out: before
     calls in a function tag or a Python list, and before JSON outside the ipython environment; but
-    not after text, from which it alone tells them.
+    not after text, from which it alone tells them. Meta's example of a whole round in the style of
+    Python lists has it before the call that was answered, and none before a call to be learned.
     """
     functions = tools.names.difference(tools.builtins)
     builtins = {*tools.builtins, *BUILTINS} - functions
     is_builtin = any(call.name in builtins for call in message.tool_calls)
     waits = is_builtin or (ipython and form.style == "json")
-    tagged = waits or bool(message.content)
+    is_printed = form.meta_compat and form.style == "python_list" and is_past
+    tagged = waits or is_printed or bool(message.content)
     out.text(message.content, trained=True)
-    for text in written_calls(
-        message.tool_calls, builtins=builtins, style=form.style, tagged=tagged
-    ):
+    for text in written_calls(message.tool_calls, builtins=builtins, form=form, tagged=tagged):
         if tagged:
             out.control("<|python_tag|>", trained=True)
         out.text(text, trained=True)
@@ -116,7 +123,9 @@ def _with_header(
     header = "\n".join(lines)
     if messages[0].role != "system":
         return [Message(role="system", content=header), *messages]
-    return [Message(role="system", content=f"{header}\n\n{system}"), *messages[1:]]
+    # Without a text of the caller, the header's last line is whole, and no blank line follows it.
+    body = f"{header}\n\n{system}" if system else f"{header}\n"
+    return [Message(role="system", content=body), *messages[1:]]
 
 
 def _with_functions(
@@ -138,10 +147,10 @@ def _with_functions(
     question = messages[first]
     if form.style != "python_list":
         return [*messages[:first], Message(role="user", content=text), *messages[first:]]
-    return [*messages[:first], _asked_with_functions(question, tools), *messages[first + 1 :]]
+    return [*messages[:first], _asked_with_functions(question, tools, form), *messages[first + 1 :]]
 
 
-def _asked_with_functions(question: Message, tools: Declared) -> Message:
-    before, text = ask_with_functions(question.body, tools.functions)
+def _asked_with_functions(question: Message, tools: Declared, form: ToolFormat) -> Message:
+    before, text = ask_with_functions(question.body, tools.functions, meta_compat=form.meta_compat)
     images = tuple(replace(image, at=image.at + before) for image in question.images)
     return Message(role="user", content=text, images=images)

@@ -27,7 +27,7 @@ class ToolFormat:
 
     style: str = "json"  # one of STYLES
     place: str | None = None  # "user" or "system" message; None: where the style's examples have it
-    meta_compat: bool = False  # parameters as Meta's example of the style "json" lists them
+    meta_compat: bool = False  # as Meta's examples print it, also where they follow no rule
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
@@ -43,14 +43,13 @@ class ToolFormat:
 
 _NAME = re.compile(r"[^\W\d]\w*")
 _TAG_NAME = re.compile(r"[^<>\s{}]+")
-_ESCAPES = {ord("\\"): "\\\\", ord("'"): "\\'", ord("\n"): "\\n", ord("\r"): "\\r"} | {
-    ord("\t"): "\\t",
+_ESCAPES = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"} | {
     **{code: f"\\u{code:04x}" for code in (*range(9), 11, 12, *range(14, 32), 127)},
 }
 
 
 def written_calls(
-    calls: Sequence[ToolCall], *, builtins: Collection[str], style: str, tagged: bool
+    calls: Sequence[ToolCall], *, builtins: Collection[str], form: ToolFormat, tagged: bool
 ) -> list[str]:
     """Write the calls of one message: one text, or several that each follow a python tag.
 
@@ -58,22 +57,25 @@ def written_calls(
     built-in call; beside one, functions are written as JSON.
 
     Args:
-        tagged: whether the text will follow a python tag.
+        tagged: whether the text will follow a python tag. There Meta prints JSON over several
+            lines, and texts in a list in double quotes.
     Raises:
         RequestError: a name or a value has no written form.
     """
     require_json(calls)
+    as_printed = form.meta_compat and tagged
     texts: list[str] = []
     for is_code, group in itertools.groupby(calls, lambda call: call.name == CODE_INTERPRETER):
         run = list(group)
         if is_code:
             texts += [write_calls([call], builtins=builtins, typed=tagged) for call in run]
-        elif style == "json" or any(call.name in builtins for call in run):
-            texts.append(write_calls(run, builtins=builtins, typed=tagged))
-        elif style == "function_tag":
+        elif form.style == "json" or any(call.name in builtins for call in run):
+            texts.append(write_calls(run, builtins=builtins, typed=tagged, in_lines=as_printed))
+        elif form.style == "function_tag":
             texts.append("".join(map(_as_tag, run)))
         else:
-            texts.append(f"[{', '.join(map(_as_python, run))}]")
+            quote = '"' if as_printed else "'"
+            texts.append(f"[{', '.join(_as_python(call, quote) for call in run)}]")
     return texts
 
 
@@ -98,7 +100,7 @@ def _as_tag(call: ToolCall) -> str:
     return f"<function={call.name}>{as_json(dict(call.arguments))}</function>"
 
 
-def _as_python(call: ToolCall) -> str:
+def _as_python(call: ToolCall, quote: str) -> str:
     for name in (call.name, *call.arguments):
         if not _NAME.fullmatch(name):
             raise RequestError(
@@ -106,17 +108,23 @@ def _as_python(call: ToolCall) -> str:
                 "Python list needs. Rename it, or use tool_style='json'."
             )
     given = json.loads(json.dumps(call.arguments))  # lists, texts and numbers of no other class
-    arguments = (f"{name}={_literal(value)}" for name, value in given.items())
+    try:
+        arguments = [f"{name}={_literal(value, quote)}" for name, value in given.items()]
+    except RecursionError:
+        raise RequestError(
+            f"tool call of {call.name!r}: the arguments are nested too deeply for a Python list. "
+            "Use tool_style='json'."
+        ) from None
     return f"{call.name}({', '.join(arguments)})"
 
 
-def _literal(value: object) -> str:
-    """Write a JSON value as a Python literal, text in single quotes as the examples have it."""
+def _literal(value: object, quote: str) -> str:
+    """Write a JSON value as a Python literal."""
     if isinstance(value, str):
-        return f"'{value.translate(_ESCAPES)}'"
+        return quote + value.translate(_ESCAPES).replace(quote, "\\" + quote) + quote
     if isinstance(value, dict):
-        items = (f"{_literal(key)}: {_literal(item)}" for key, item in value.items())
+        items = (f"{_literal(key, quote)}: {_literal(item, quote)}" for key, item in value.items())
         return f"{{{', '.join(items)}}}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
+        return f"[{', '.join(_literal(item, quote) for item in value)}]"
     return repr(value)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from datetime import date
 from typing import Any
 
 import pytest
@@ -13,76 +12,9 @@ from puna.chat.format import ChatFormat
 from puna.chat.messages import Message, ToolCall
 from puna.errors import ConfigError, RequestError
 from tests.chat.dialogs import BYTES, assistant, call, examples, texts, trained_text, values
+from tests.chat.printed import SONGS, USER_INFO, WEATHER
 
 SYSTEM = Message(role="system", content="You are a helpful assistant.\n")
-SONGS = {
-    "type": "function",
-    "function": {
-        "name": "trending_songs",
-        "description": "Returns the trending songs on a Music site",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "n": {"type": "integer", "description": "The number of songs to return"},
-                "genre": {"type": "string", "description": "The genre of the songs to return"},
-            },
-            "required": ["n"],
-        },
-    },
-}
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "Get weather info for places",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "city": {
-                    "type": "string",
-                    "description": "The name of the city to get the weather for",
-                },
-                "metric": {
-                    "type": "string",
-                    "description": "The metric for weather. Options are: celsius, fahrenheit",
-                    "default": "celsius",
-                },
-            },
-            "required": ["city"],
-        },
-    },
-}
-USER_INFO = {
-    "type": "function",
-    "function": {
-        "name": "get_user_info",
-        "description": (
-            "Retrieve details for a specific user by their unique identifier. "
-            "Note that the provided function is in Python 3 syntax."
-        ),
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "user_id": {
-                    "type": "integer",
-                    "description": (
-                        "The unique identifier of the user. "
-                        "It is used to fetch the specific user details from the database."
-                    ),
-                },
-                "special": {
-                    "type": "string",
-                    "description": (
-                        "Any special information or parameters that need to be considered "
-                        "while fetching user details."
-                    ),
-                    "default": "none",
-                },
-            },
-            "required": ["user_id"],
-        },
-    },
-}
 
 
 def _chat(style: str, **options: Any) -> ChatFormat:
@@ -98,28 +30,8 @@ def _text(chat: ChatFormat, dialog: list[Message], **options: Any) -> str:
     return BYTES.decode(chat.render(dialog, **options).ids)
 
 
-@pytest.mark.parametrize(
-    ("chat", "words"),
-    [
-        (_chat("json", meta_compat=True), "functions in JSON format"),
-        (_chat("function_tag"), "Use the function 'trending_songs'"),
-    ],
-)
-def test_functions_are_shown_as_llama_31_was_taught(chat: ChatFormat, words: str) -> None:
-    question = Message(role="user", content="Use tools to get latest trending songs")
-    day = date(2024, 9, 21)
-    text = _text(chat, [SYSTEM, question], tools=[SONGS], date=day)
-    assert text == _example("llama3_1_prompt_format.md", words)
-
-
-def test_functions_are_shown_in_the_system_message_as_llama_32_was_taught() -> None:
-    question = Message(role="user", content="What is the weather in SF and Seattle?")
-    text = _text(_chat("python_list"), [question], tools=[WEATHER])
-    assert text == _example("llama3_2_text_prompt_format.md", "SF and Seattle")
-
-
-def test_functions_are_shown_in_the_question_as_llama_32_was_taught() -> None:
-    """But for the indentation inside the functions, which the example has at random."""
+def test_functions_in_a_question_are_indented_evenly_unless_meta_s_form_is_asked_for() -> None:
+    """All else is as Meta prints it, and so are the functions, read as JSON."""
     question = (
         "Can you retrieve the details for the user with the ID 7890, who has black as their "
         "special request?"
@@ -134,9 +46,9 @@ def test_functions_are_shown_in_the_question_as_llama_32_was_taught() -> None:
     assert list(json.loads(ours[0])[0]["parameters"]) == ["type", "required", "properties"]
 
 
-def test_the_whole_round_of_llama_32() -> None:
-    """Meta prints the earlier call behind a python tag and in double quotes, while its examples of
-    answers have neither; the answers are what a model says, so they are what is written here."""
+def test_an_earlier_call_is_written_as_the_model_said_it_unless_meta_s_form_is_asked_for() -> None:
+    """Meta prints it behind a python tag and in double quotes, while its examples of answers have
+    neither. So without `meta_compat` a prompt goes on as the answer before it was generated."""
     dialog = [
         Message(role="user", content="What is the weather in SF?"),
         assistant(call("get_weather", city="San Francisco", metric="celsius")),
@@ -147,6 +59,28 @@ def test_the_whole_round_of_llama_32() -> None:
     theirs = "<|python_tag|>" + said.replace("'", '"')
     assert theirs in expected
     assert _text(_chat("python_list"), dialog, tools=[WEATHER]) == expected.replace(theirs, said)
+
+
+def test_meta_s_indentation_changes_nothing_but_white_space() -> None:
+    """Whatever stands in the functions: no parameters, one, nested ones, and line separators."""
+    nested = {"type": "object", "properties": {"a\u2028": {"enum": ["\n            }", "\x85"]}}}
+    for properties in ({}, {"only": {}}, {"x": nested, "y": {}, "z": {"type": "string"}}):
+        parameters = {"type": "object", "properties": properties}
+        tools = [
+            {"type": "function", "function": {"name": name, "parameters": parameters}}
+            for name in ("f", "g")
+        ]
+        even, uneven = (
+            _text(
+                _chat("python_list", tools_in="user", meta_compat=meta_compat),
+                [Message(role="user", content="q")],
+                tools=tools,
+            )
+            for meta_compat in (False, True)
+        )
+        lines = [[line.lstrip(" ") for line in text.split("\n")] for text in (even, uneven)]
+        assert lines[0] == lines[1]
+        assert (even == uneven) == (len(properties) < 2)
 
 
 @pytest.mark.parametrize(
@@ -236,15 +170,19 @@ TOOLS = [SONGS, WEATHER, "brave_search", "wolfram_alpha", "code_interpreter"]
     | st.lists(function_calls | builtin_calls, min_size=1, max_size=3)
     | st.lists(code_calls, min_size=1, max_size=2),
     content=st.sampled_from(["", 'Let me see: it\'s {"a": [1]}.\n']),
-    tools_in=st.sampled_from(["user", "system"]),
+    options=st.fixed_dictionaries(
+        {"tools_in": st.sampled_from(["user", "system"]), "meta_compat": st.booleans()}
+    ),
+    is_past=st.booleans(),
 )
 def test_calls_come_back_through_the_parser(
-    style: str, calls: list[ToolCall], content: str, tools_in: str
+    style: str, calls: list[ToolCall], content: str, options: dict[str, Any], is_past: bool
 ) -> None:
     """T10 and T11: quotes, apostrophes, line breaks, backslashes, nesting, control characters."""
-    chat = _chat(style, tools_in=tools_in)
+    chat = _chat(style, **options)
     given_ = assistant(*calls, content=content)
     dialog = [Message(role="user", content="q"), given_]
+    dialog += [Message(role="tool", content="r")] * is_past
     prompt = chat.render(dialog, TOOLS, reply=False)
     said = [token for token, flag in zip(prompt.ids, prompt.loss_mask, strict=True) if flag]
     parsed = chat.parse(said, TOOLS)
@@ -277,12 +215,20 @@ def test_code_beside_other_calls_stands_behind_a_tag_of_its_own() -> None:
     )
 
 
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("style", "wrong", "complaint"),
     [
         ("python_list", call("f", **{"a b": 1}), "'a b' is not an identifier"),
         ("python_list", call("f g"), "'f g' is not an identifier"),
         ("function_tag", call("f>"), "no place in a function tag"),
+        ("python_list", call("f", x=_nested(900)), "nested too deeply for a Python list"),
         ("json", call("f", x=float("nan")), "cannot be written as JSON"),
         ("json", call("brave_search", query=object()), "cannot be written as JSON"),
     ],
