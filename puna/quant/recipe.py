@@ -1,8 +1,9 @@
 """Which layers of a model get how few bits, and the model with those layers in place.
 
-int8 and int4 take every matrix of every block, and the head in int8; norms stay as they are, and the
-embedding too, unless it is tied: tokens are then looked up in the codes of the head. fp8 takes the feed-forward matrices of all
-layers but the first and the last. puna.checkpoint stores what is made here.
+int8 and int4 take every matrix of every block, and the head in int8; norms stay as they are, and so
+does the embedding unless it is the head too: then tokens are looked up in the head's codes. fp8
+takes the feed-forward matrices of all layers but the first and the last. puna.checkpoint stores
+what is made here.
 """
 
 from collections.abc import Callable, Iterator
@@ -124,7 +125,7 @@ def place(model: Llama, name: str, made: Low | Tensor) -> None:
     if name == "head":
         layer = as_layer(made, model.embed.weight.device)
         if model.head is None and isinstance(layer, QuantLinear):
-            model.embed = RowEmbedding(layer.packed, model.embed.weight)
+            model.add_module("embed", RowEmbedding(layer.packed, model.embed.weight))
         model.head = layer
         return
     owner, _, leaf = name.rpartition(".")
