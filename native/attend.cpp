@@ -64,7 +64,8 @@ void Pass::merge_all(const Attention& task) {
   const int64_t chunks = ceil_div(position_[task.row + task.tokens - 1] + 1, kChunk);
   const float* first = partial_ + (task.partial - task.first_chunk) * each;
   for (int64_t i = 0; i < task.tokens * group; ++i) {
-    float* out = mixed_ + ((task.row + i / group) * s_.heads + task.kv_head * group + i % group) * E;
+    const int64_t row = task.row + i / group, head = task.kv_head * group + i % group;
+    float* out = mixed_ + (row * s_.heads + head) * E;
     float top = 0.0f, total = 0.0f;
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
       const float* p = first + chunk * each;

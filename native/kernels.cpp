@@ -16,6 +16,7 @@ using namespace puna;
 #include "columns.inl"
 #include "panels.inl"
 #include "attention.inl"
+#include "sample.inl"
 
 void product(const Matrix& w, const Coding& c, const uint8_t* x, int64_t rows, int64_t first,
              int64_t last, const Output& y, uint8_t* scratch) {
@@ -77,6 +78,8 @@ extern const Kernels PUNA_TABLE_OF(PUNA_LEVEL) = {
     .attend_chunk = attend_chunk,
     .merge_chunk = merge_chunk,
     .attention_scratch_bytes = attention_scratch_bytes,
+    .choose = choose,
+    .choice_scratch_bytes = choice_scratch_bytes,
 };
 
 }  // namespace puna

@@ -82,6 +82,14 @@ struct Queries {
   int64_t kv_head;
 };
 
+// How a token is drawn from logits; temperature 0 takes the likeliest.
+struct Choice {
+  float temperature;
+  int64_t top_k;         // 0: off
+  double top_p, min_p;   // 1 and 0: off
+  double uniform;        // from 0 to below 1: which token it is
+};
+
 struct Kernels {
   const char* name;
   Coding (*coding)(const Matrix&);
@@ -101,6 +109,9 @@ struct Kernels {
   void (*merge_chunk)(int64_t width, float* top, float* total, float* values, float chunk_top,
                       float chunk_total, const float* chunk_values);
   int64_t (*attention_scratch_bytes)(const Pages&);
+  // The id that is chosen; -1 where a logit is NaN or +inf or none is finite.
+  int64_t (*choose)(const float* logits, int64_t vocab, const Choice&, uint8_t* scratch);
+  int64_t (*choice_scratch_bytes)(int64_t vocab);
 };
 
 // The table of a level ("avx512bf16", "avx512", "avx2", "neondot", "neon", "portable"); null where

@@ -44,7 +44,8 @@ void Pass::layer(const Crew& crew, const Layer& w, int64_t index) {
 
   Coding coding = k_.coding(w.wq);
   const uint8_t* in = coded(crew, coding, x_, rows_, s_.width, w.attn_norm);
-  const Product three[] = {{&w.wq, q_, query, false}, {&w.wk, kk_, keys, false}, {&w.wv, v_, keys, false}};
+  const Product three[] = {
+      {&w.wq, q_, query, false}, {&w.wk, kk_, keys, false}, {&w.wv, v_, keys, false}};
   products(crew, coding, in, rows_, three, 3);
 
   if (!turns_in_attention_) {

@@ -10,7 +10,8 @@ namespace puna {
 void linear(const Kernels& kernels, const Matrix& w, const float* x, int64_t rows, float* y,
             int threads) {
   const Coding coding = kernels.coding(w);
-  const int64_t most = std::min(kBlockRows, rows), scratch = Arena::padded(kernels.scratch_bytes(w, most));
+  const int64_t most = std::min(kBlockRows, rows);
+  const int64_t scratch = Arena::padded(kernels.scratch_bytes(w, most));
   static thread_local Arena arena;
   for (int64_t start = 0; start < rows; start += most) {
     const int64_t some = std::min(most, rows - start);

@@ -12,6 +12,7 @@
 
 #include "decoder.h"
 #include "kernels.h"
+#include "sample.h"
 
 namespace nb = nanobind;
 using namespace puna;
@@ -86,6 +87,18 @@ void step(const Decoder& decoder, Address ids, int64_t rows, Address counts, Add
   decoder.step(batch, own, at<float>(logits), threads);
 }
 
+// settings: temperature, top_k, top_p, min_p and the number drawn, float64 [rows, 5]
+void choose_at(const std::string& level, Address logits, int64_t rows, int64_t vocab,
+               Address settings, Address ids, int threads) {
+  std::vector<Choice> choices;
+  for (const double* s = at<const double>(settings); choices.size() < size_t(rows); s += 5)
+    choices.push_back({static_cast<float>(s[0]), static_cast<int64_t>(s[1]), s[2], s[3], s[4]});
+  const Kernels& kernels = level_of(level);
+  const nb::gil_scoped_release release;
+  choose_rows(kernels, at<const float>(logits), rows, vocab, choices.data(), at<int64_t>(ids),
+              threads);
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -99,6 +112,7 @@ NB_MODULE(_native, m) {
         linear_at(level, w, x, rows, y, threads);
       },
       "y [rows, out] = x [rows, in] times the matrix transposed, float32.");
+  m.def("choose", choose_at, "ids [rows] chosen from logits [rows, vocab]; -1 where none can be.");
   nb::class_<Decoder>(m, "Decoder", "A whole model; see puna.infer.runner.")
       .def("__init__", make_decoder)
       .def("step", step, "Reads rows, writes the cache and the logits of the rows wanted.");

@@ -1,8 +1,9 @@
 """One draw from one row of scores, by one given number: filters on the few tokens that matter.
 
-`puna.infer.sampling` filters whole vocabularies and says what is right; a row in which a few tokens
-hold nearly everything is filtered here among those alone, which costs a sixth. Tokens and their
-order are the same, so the same number draws the same token.
+`puna.infer.sampling` filters whole vocabularies and says what is right; the native kernels choose
+the same token (`puna.ops.choose`). Without them a row in which a few tokens hold nearly everything
+is filtered here among those alone, which costs a sixth: tokens and their order are the same, so the
+same number draws the same token.
 """
 
 import math
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from puna.infer.sampling import CANDIDATES, SamplingConfig, keep_likely
+from puna.ops.choose import choose
 
 REACH = 12.0  # nats below the likeliest token that are looked at first: a share of 6e-6 each
 MOST = 4 * CANDIDATES  # beyond so many tokens, putting them in order is no gain
@@ -20,8 +22,14 @@ def draw_one(scores: Tensor, config: SamplingConfig, uniform: float) -> int:
     """Draw an id from scores [V] by a number from 0 to 1.
 
     Returns:
-        The id; 0 where scores are no numbers, which the caller must look for.
+        The id; one whose score is no number where there is such a score, or where all are -inf:
+        the caller must look for it.
     """
+    chosen = choose(scores[None], [config.choice(uniform)])
+    if chosen is not None and chosen[0] >= 0:
+        return int(chosen[0])
+    if not bool(scores.max().isfinite()):
+        return int(scores.argmax())
     scaled = scores / config.temperature
     found = _nucleus(scaled, config)
     if found is not None:

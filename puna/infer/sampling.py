@@ -2,7 +2,8 @@
 
 The filters apply in that order, which is the order of transformers' logits processors. A row's
 token depends on its own logits, config and generator alone: whom it shares a batch with changes
-nothing. `puna.infer.generate` calls `sample` once a step.
+nothing. `puna.infer.generate` calls `sample` once a step. The native kernels choose the same tokens
+sooner (`puna.ops.choose`); the functions here say which those are, and compute where they are not.
 """
 
 import math
@@ -15,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from puna.errors import RequestError, StateError
+from puna.ops.choose import Choice, choose
 
 CANDIDATES = 1024  # tokens that top-p puts in order before it tries the whole vocabulary
 
@@ -49,6 +51,16 @@ class SamplingConfig:
         seed = secrets.randbits(63) if self.seed is None else self.seed
         return torch.Generator().manual_seed(seed)
 
+    def choice(self, uniform: float) -> Choice:
+        """Return this config and the number to draw by, as the native kernels take them."""
+        return Choice(
+            temperature=self.temperature,
+            top_k=self.top_k or 0,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            min_p=self.min_p or 0.0,
+            uniform=uniform,
+        )
+
 
 def _require(name: str, value: float | None, expected: str, holds: Callable[[float], bool]) -> None:
     if value is None and name != "temperature":
@@ -78,22 +90,47 @@ def sample(
     Raises:
         StateError: a row holds NaN, or no token that may be drawn.
     """
-    if not logits.amax(-1).isfinite().all():
+    scores = _penalized(logits, configs, seen)
+    uniforms = torch.zeros(len(configs), dtype=torch.float64)
+    for row, (config, generator) in enumerate(zip(configs, generators, strict=True)):
+        if config.temperature > 0:
+            uniforms[row] = torch.rand(1, generator=generator, dtype=torch.float64)
+    choices = [c.choice(u) for c, u in zip(configs, uniforms.tolist(), strict=True)]
+    chosen = choose(scores, choices)
+    is_sound = logits.amax(-1).isfinite() if chosen is None else chosen >= 0
+    if not is_sound.all():
         raise StateError(
             "sampling: the model's logits are not numbers; finite logits are expected. Check the "
             "weights with `puna inspect`, or load them with dtype='float32'."
         )
+    return chosen_by_torch(scores, configs, uniforms) if chosen is None else chosen
+
+
+def _penalized(
+    logits: Float[Tensor, "B V"],
+    configs: Sequence[SamplingConfig],
+    seen: Bool[Tensor, "B V"] | None,
+) -> Float[Tensor, "B V"]:
+    penalties = [config.repetition_penalty or 1.0 for config in configs]
+    if seen is None or set(penalties) == {1.0}:
+        return logits
+    return penalize(logits, seen, torch.tensor(penalties, device=logits.device)[:, None])
+
+
+def chosen_by_torch(
+    logits: Float[Tensor, "B V"],
+    configs: Sequence[SamplingConfig],
+    uniforms: Float[Tensor, "B"],
+) -> Int[Tensor, "B"]:
+    """Choose the token of each row, rows of equal configs together."""
     chosen = torch.empty(len(configs), dtype=torch.int64)
     for config in dict.fromkeys(configs):
         rows = [row for row, other in enumerate(configs) if other == config]
         scores = logits if len(rows) == len(configs) else logits[rows]
-        if config.repetition_penalty is not None and seen is not None:
-            scores = penalize(scores, seen[rows], config.repetition_penalty)
         if config.temperature == 0:
             chosen[rows] = most_likely(scores).cpu()
         else:
-            scores = keep_likely(scores / config.temperature, config)
-            chosen[rows] = draw(scores, [generators[row] for row in rows])
+            chosen[rows] = draw(keep_likely(scores / config.temperature, config), uniforms[rows])
     return chosen
 
 
@@ -109,7 +146,7 @@ def keep_likely(scores: Float[Tensor, "B V"], config: SamplingConfig) -> Float[T
 
 
 def penalize(
-    scores: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"], penalty: float
+    scores: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"], penalty: float | Tensor
 ) -> Float[Tensor, "B V"]:
     """Divide the positive scores of seen tokens by the penalty, multiply the negative ones.
 
@@ -171,12 +208,12 @@ def most_likely(scores: Float[Tensor, "B V"]) -> Int[Tensor, "B"]:
     return torch.where(scores == scores.amax(-1, keepdim=True), ids, V).amin(-1)
 
 
-def draw(scores: Float[Tensor, "B V"], generators: Sequence[torch.Generator]) -> Int[Tensor, "B"]:
-    """Draw one id a row with probability softmax(scores): one uniform number each, inverted."""
-    uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
+def draw(scores: Float[Tensor, "B V"], uniforms: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
+    """Draw one id a row with probability softmax(scores), by one number from 0 to 1 each."""
     heights = scores.double().softmax(-1).cumsum(-1)
     # Kept below the row's own total, so that rounding cannot lead past the last token. The first
     # height strictly above the target is taken, so a token of probability 0 is never drawn.
     total = heights[:, -1:]
-    target = (uniform.to(scores.device) * total).minimum(total.nextafter(torch.zeros_like(total)))
+    shares = uniforms[:, None].to(scores.device) * total
+    target = shares.minimum(total.nextafter(torch.zeros_like(total)))
     return torch.searchsorted(heights, target, right=True).squeeze(-1).cpu()

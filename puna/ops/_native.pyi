@@ -7,6 +7,9 @@ def levels() -> list[str]: ...
 def linear(
     level: str, matrix: MatrixFields, x: int, rows: int, y: int, threads: int, /
 ) -> None: ...
+def choose(
+    level: str, logits: int, rows: int, vocab: int, settings: int, ids: int, threads: int, /
+) -> None: ...
 
 class Decoder:
     def __init__(

@@ -1,3 +1,6 @@
+import contextlib
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,6 +9,9 @@ from hypothesis import strategies as st
 from puna.infer import draw
 from puna.infer.draw import draw_one
 from puna.infer.sampling import SamplingConfig, sample
+from puna.ops import native
+
+WITHOUT_KERNELS = mock.patch.object(native, "level", lambda: None)
 
 
 @given(
@@ -26,19 +32,25 @@ def test_the_same_number_draws_the_same_token_as_the_whole_vocabulary(
     config = SamplingConfig(
         temperature=temperature, top_p=top_p, min_p=min_p, top_k=top_k, seed=seed
     )
-    expected = int(sample(scores[None], [config], [config.generator()])[0])
     uniform = float(torch.rand(1, generator=config.generator(), dtype=torch.float64))
-    assert draw_one(scores, config, uniform) == expected
+    with WITHOUT_KERNELS:
+        expected = int(sample(scores[None], [config], [config.generator()])[0])
+        assert draw_one(scores, config, uniform) == expected
 
 
 def test_rows_that_many_tokens_share_are_filtered_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     config = SamplingConfig(temperature=1.0, top_p=0.9, seed=1)
     scores = torch.randn(211, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(native, "level", lambda: None)
     few = [draw_one(scores, config, place / 50) for place in range(50)]
     monkeypatch.setattr(draw, "MOST", 3)
     assert [draw_one(scores, config, place / 50) for place in range(50)] == few
 
 
-def test_a_row_without_numbers_draws_nothing() -> None:
-    config = SamplingConfig(temperature=1.0, top_p=0.9)
-    assert draw_one(torch.full((9,), torch.nan), config, 0.5) == 0
+@pytest.mark.parametrize("is_native", [True, False])
+def test_a_score_that_is_no_number_is_what_is_drawn(is_native: bool) -> None:
+    config, scores = SamplingConfig(temperature=1.0, top_p=0.9), torch.zeros(9)
+    scores[4] = torch.nan
+    with contextlib.nullcontext() if is_native else WITHOUT_KERNELS:
+        assert draw_one(scores, config, 0.5) == 4
+        assert draw_one(torch.full((9,), torch.nan), config, 0.5) == 0

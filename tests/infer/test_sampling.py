@@ -95,8 +95,9 @@ def test_ties_go_to_the_lowest_id() -> None:
 def test_draws_follow_the_probabilities() -> None:
     """20,000 draws of (0.1, 0, 0.6, 0.3): within five standard deviations, 0 never."""
     shares = torch.tensor([0.1, 0.0, 0.6, 0.3])
-    n, generator = 20_000, torch.Generator().manual_seed(0)
-    drawn = sampling.draw(shares.log().expand(n, 4), [generator] * n)
+    n = 20_000
+    uniforms = torch.rand(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = sampling.draw(shares.log().expand(n, 4), uniforms)
     found = torch.bincount(drawn, minlength=4) / n
     assert found[1] == 0
     deviation = (shares * (1 - shares) / n).sqrt()
