@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from puna.cli.options import AsJson
 from puna.errors import RequestError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def conformance(
     dialect: Literal["meta", "hf", "hf3"] | None = None,
     groups: Annotated[list[Group] | None, Parameter(name="--group")] = None,
     timeout_s: float = 60.0,
-    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    json_: AsJson = False,
 ) -> int:
     """Tell whether a server, a chat template or a parser speaks Llama 3.1 rightly.
 
@@ -59,10 +60,7 @@ def conformance(
     """
     from puna.log import note
 
-    given = [name for name, value in (("--template", template), ("--url", url),
-                                      ("--parser", parser)) if value is not None]  # fmt: skip
-    if len(given) > 1:
-        raise RequestError(f"conformance: {' and '.join(given)} given; one of them is expected.")
+    _refuse_two({"--template": template, "--url": url, "--parser": parser})
     reports: list[Report]
     if template is not None:
         reports = [_of_template(template, dialect)]
@@ -79,6 +77,12 @@ def conformance(
     else:
         print("\n".join(_summary(report) for report in reports))
     return 0 if all(report.is_well for report in reports) else 1
+
+
+def _refuse_two(targets: dict[str, object]) -> None:
+    given = [name for name, value in targets.items() if value is not None]
+    if len(given) > 1:
+        raise RequestError(f"conformance: {' and '.join(given)} given; one of them is expected.")
 
 
 def _of_template(path: Path, dialect: str | None) -> "Report":

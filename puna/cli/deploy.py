@@ -1,9 +1,13 @@
 """`puna deploy`: the files that describe a service, with the numbers of its model in them."""
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from puna.errors import RequestError
+
+if TYPE_CHECKING:
+    from puna.plan.deploy.weights import ModelFacts
+    from puna.plan.serving import Load, Needs
 
 Target = Literal["docker", "kubernetes", "systemd", "slurm"]
 
@@ -52,16 +56,12 @@ def deploy(
     from puna.plan.deploy.service import Service
     from puna.plan.deploy.targets import RENDERERS
     from puna.plan.deploy.weights import look_at
-    from puna.plan.serving import Load, needs_of
+    from puna.plan.serving import Load
 
-    if target not in get_args(Target):  # called from Python
-        raise RequestError(f"deploy: {target!r}; one of {', '.join(get_args(Target))} is expected.")
+    _check(target)
     facts = look_at(model, quantize=quantize, has_gpu=gpu is not None)
     load = Load(running=running, tokens=tokens or min(8192, facts.config.context))
-    needs = needs_of(facts.config, load, kind=facts.kind, gpu=gpu, stored_bytes=facts.stored_bytes)
-    if needs.gpus > 1 and facts.stored_bytes is not None:
-        # Over several devices weights of few bits are widened as they are loaded.
-        needs = needs_of(facts.config, load, kind=facts.kind, gpu=gpu)
+    needs = _needs(facts, load, gpu)
     service = Service(
         name=name or facts.name, model=facts.path, load=load, disk_bytes=facts.disk_bytes,
         quantize=quantize, replicas=replicas, drain_s=drain_s, image=image, needs=needs,
@@ -69,6 +69,27 @@ def deploy(
     files = RENDERERS[target](service)
     for line in service.summary():
         note(line)
+    _write(files, out)
+
+
+def _check(target: str) -> None:
+    """Stop on a name that is no target: Python, unlike the command line, lets it through."""
+    if target not in get_args(Target):
+        raise RequestError(f"deploy: {target!r}; one of {', '.join(get_args(Target))} is expected.")
+
+
+def _needs(facts: "ModelFacts", load: "Load", gpu: str | None) -> "Needs":
+    """Count the devices; over several, weights of few bits are widened as they are loaded."""
+    from puna.plan.serving import needs_of
+
+    needs = needs_of(facts.config, load, kind=facts.kind, gpu=gpu, stored_bytes=facts.stored_bytes)
+    if needs.gpus > 1 and facts.stored_bytes is not None:
+        return needs_of(facts.config, load, kind=facts.kind, gpu=gpu)
+    return needs
+
+
+def _write(files: dict[str, str], out: Path | None) -> None:
+    """Write files into a folder and name each, or print them where there is none."""
     if out is None:
         print(_joined(files), end="")
         return

@@ -4,15 +4,15 @@ import dataclasses
 import importlib
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
+from puna.cli.options import AsJson
 
 if TYPE_CHECKING:
     from puna.cli.findings import Finding, Fit
 
 
-def doctor(*, json_: Annotated[bool, Parameter(name="--json", negative=())] = False) -> int:
+def doctor(*, json_: AsJson = False) -> int:
     """Show what this machine can run, what is missing, and what brings it.
 
     The core (load, generate, chat, convert, inspect) is tried on a tiny model; the matrix peak and

@@ -3,9 +3,9 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
+from puna.cli.options import AsJson
 
 if TYPE_CHECKING:
     from puna.checkpoint.inspect import Inspection
@@ -16,7 +16,7 @@ def inspect(
     /,
     *,
     tokenizer: Path | None = None,
-    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    json_: AsJson = False,
 ) -> None:
     """Show a model's shape, parameters, memory, tokenizer and chat format, and where each is from.
 

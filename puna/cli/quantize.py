@@ -2,15 +2,96 @@
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
+
+from puna.cli.options import AsJson
+from puna.errors import RequestError
 
 if TYPE_CHECKING:
+    from puna.checkpoint.quantize import Sizes
+    from puna.cli.rows_of_text import Text
     from puna.llm import LLM
+    from puna.quant.calibrate import Calibration
+    from puna.quant.recipe import Recipe
 
 _SPEED_TOKENS, _SPEED_ROUNDS = 32, 3
+
+
+@Parameter(name="*", group=Group.create_ordered("Rounding"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounding:
+    """How weights are rounded, and how they lie on disk.
+
+    Args:
+        scheme: How many bits, and which matrices.
+        method: rtn rounds to the nearest, gptq compensates errors, awq scales by activations.
+        group: Columns that share a scale.
+        asymmetric: Give each group a zero of its own.
+        head: What becomes of the matrix that gives the scores.
+        static: For fp8, fix the scales of activations by calibration.
+        layout: How matrices lie on disk. panels, which int4 and int8 take, is puna's own and runs
+            from where it lies; compressed-tensors is for vLLM and transformers; fp8 takes
+            fbgemm_fp8 where that says all there is to say.
+    """
+
+    scheme: Literal["fp8", "int8", "int4"]
+    method: Literal["rtn", "gptq", "awq"] | None = None
+    group: Literal[32, 64, 128] = 32
+    asymmetric: Annotated[bool, Parameter(negative=())] = False
+    head: Literal["int8", "int4", "keep"] = "int8"
+    static: Annotated[bool, Parameter(negative=())] = False
+    layout: Literal["panels", "compressed-tensors", "fbgemm_fp8"] | None = None
+
+    def check(self) -> None:
+        """Stop on what does not go together.
+
+        Raises:
+            RequestError: it does not.
+        """
+        if self.scheme == "fp8" and self.method is not None:
+            raise RequestError(
+                f"quantize: --method {self.method} was given for fp8, whose rows are rounded to "
+                "the nearest. Leave it out; --static calibrates activations."
+            )
+        if self.static and self.scheme != "fp8":
+            raise RequestError(
+                f"quantize: --static is for fp8; {self.scheme} scales inputs as they come."
+            )
+
+    @property
+    def weight_method(self) -> str:
+        """How weights are rounded: as was said, else as is best for the scheme."""
+        return self.method or ("gptq" if self.scheme == "int4" else "rtn")
+
+    @property
+    def described(self) -> str:
+        """The method in the table: of the weights, or, for fp8, of the activations."""
+        if self.scheme == "fp8":
+            return "static" if self.static else "dynamic"
+        return self.weight_method
+
+    def recipe(self) -> "Recipe":
+        """Return it as the room of quantization takes it."""
+        from puna.quant.recipe import Recipe
+
+        return Recipe(
+            scheme=self.scheme,
+            group=self.group,
+            symmetric=not self.asymmetric,
+            head=None if self.head == "keep" else self.head,
+        )
+
+    def calibration(self, ids: Any) -> "Calibration | None":
+        """Return how these rows calibrate it; None where it needs none."""
+        from puna.quant.calibrate import Calibration
+
+        if not self.static and self.weight_method == "rtn":
+            return None
+        return Calibration(ids=ids, method="awq" if self.weight_method == "awq" else "gptq")
 
 
 def quantize(
@@ -18,17 +99,11 @@ def quantize(
     target: Path,
     /,
     *,
-    scheme: Literal["fp8", "int8", "int4"],
-    method: Literal["rtn", "gptq", "awq"] | None = None,
-    group: Literal[32, 64, 128] = 32,
-    asymmetric: Annotated[bool, Parameter(negative=())] = False,
-    head: Literal["int8", "int4", "keep"] = "int8",
-    static: Annotated[bool, Parameter(negative=())] = False,
-    layout: Literal["panels", "compressed-tensors", "fbgemm_fp8"] | None = None,
+    rounding: Rounding,
     text: list[Path] | None = None,
     tokens: int = 32_768,
     tokenizer: Path | None = None,
-    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    json_: AsJson = False,
 ) -> None:
     """Write a model in fewer bits as a folder, and say what it costs and gives.
 
@@ -44,15 +119,6 @@ def quantize(
     Args:
         source: A run folder, a Hugging Face or Meta folder, a .gguf or a llama2.c .bin file.
         target: The new folder; it must not exist.
-        scheme: How many bits, and which matrices.
-        method: rtn rounds to the nearest, gptq compensates errors, awq scales by activations.
-        group: Columns that share a scale.
-        asymmetric: Give each group a zero of its own.
-        head: What becomes of the matrix that gives the scores.
-        static: For fp8, fix the scales of activations by calibration.
-        layout: How matrices lie on disk. panels, which int4 and int8 take, is puna's own and runs
-            from where it lies; compressed-tensors is for vLLM and transformers; fp8 takes
-            fbgemm_fp8 where that says all there is to say.
         text: UTF-8 text to calibrate and to measure on; may be given several times.
         tokens: Of calibration text.
         tokenizer: The tokenizer's file, for weights that come without one.
@@ -62,19 +128,9 @@ def quantize(
     from puna.checkpoint.open import open_checkpoint
     from puna.checkpoint.quantize import check_target, quantize_checkpoint
     from puna.cli.rows_of_text import rows_of_text
-    from puna.errors import RequestError
     from puna.llm import load
-    from puna.quant.calibrate import Calibration
-    from puna.quant.measure import compare
-    from puna.quant.recipe import Recipe
 
-    if scheme == "fp8" and method is not None:
-        raise RequestError(
-            f"quantize: --method {method} was given for fp8, whose rows are rounded to the "
-            "nearest. Leave it out; --static calibrates activations."
-        )
-    if static and scheme != "fp8":
-        raise RequestError(f"quantize: --static is for fp8; {scheme} scales inputs as they come.")
+    rounding.check()
     if tokens < 1:
         raise RequestError(f"quantize: --tokens {tokens} was given; 1 or more is expected.")
     checkpoint = open_checkpoint(source)
@@ -82,41 +138,32 @@ def quantize(
     tok = checkpoint.tokenizer() if tokenizer is None else load_tokenizer(tokenizer)
     context = checkpoint.config.context
     rows = rows_of_text(Path(source), tok, context, files=text or (), tokens=tokens)
-    chosen = method or ("gptq" if scheme == "int4" else "rtn")
-    calibration = None
-    if static or chosen != "rtn":
-        calibration = Calibration(ids=rows.calibration, method="awq" if chosen == "awq" else "gptq")
-    recipe = Recipe(
-        scheme=scheme,
-        group=group,
-        symmetric=not asymmetric,
-        head=None if head == "keep" else head,
-    )
-    if layout is None and scheme != "fp8":
-        layout = "panels"
     sizes = quantize_checkpoint(
-        checkpoint, target, recipe, calibration=calibration, tokenizer=tok, layout=layout
-    )
-    before = load(source, tokenizer=tok)
-    after = load(target, tokenizer=tok)
+        checkpoint, target, rounding.recipe(), calibration=rounding.calibration(rows.calibration),
+        tokenizer=tok, layout=rounding.layout or (None if rounding.scheme == "fp8" else "panels"),
+    )  # fmt: skip
+    facts = {"source": source, "target": str(target)}
+    facts |= {"scheme": rounding.scheme, "method": rounding.described}
+    facts |= table(sizes, load(source, tokenizer=tok), load(target, tokenizer=tok), rows)
+    print(json.dumps(facts, indent=2) if json_ else "\n".join(lines(facts)))
+
+
+def table(sizes: "Sizes", before: "LLM", after: "LLM", rows: "Text") -> dict[str, Any]:
+    """Measure what rounding cost and gave; a list holds a number before and one after."""
+    from puna.quant.measure import compare
+
     found = compare(before.model, after.model, rows.measured)
-    speeds = _speeds(before, after)
-    facts: dict[str, Any] = {
-        "source": source,
-        "target": str(target),
-        "scheme": scheme,
-        "method": chosen if scheme != "fp8" else ("static" if static else "dynamic"),
+    return {
         "bytes": [sizes.source_bytes, sizes.target_bytes],
         "bits_per_weight": [sizes.source_bits, sizes.target_bits],
         "bits_per_rounded_weight": sizes.matrix_bits,
         "perplexity": [found.original, found.rounded],
         "kl_divergence_nats": found.divergence,
         "same_likeliest_token": found.agreement,
-        "tokens_per_s": list(speeds),
+        "tokens_per_s": list(_speeds(before, after)),
         "text": rows.source,
         "measured_tokens": found.tokens,
     }
-    print(json.dumps(facts, indent=2) if json_ else "\n".join(lines(facts)))
 
 
 def lines(facts: dict[str, Any]) -> list[str]:

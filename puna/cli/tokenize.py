@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from puna.cli.options import AsJson
+
 if TYPE_CHECKING:
     from puna.chat.pieces import Prompt
     from puna.tokenizer.interface import Tokenizer
@@ -53,7 +55,7 @@ def tokenize(
     tools_in: str | None = None,
     reply: bool = True,
     bos: bool = True,
-    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    json_: AsJson = False,
 ) -> None:
     """Show the ids of a text and what each stands for, one a line.
 
@@ -80,17 +82,9 @@ def tokenize(
         json_: Print one JSON object: ids, pieces, the pieces' bytes in hex, and the loss mask.
     """
     from puna.checkpoint.load import load_tokenizer
-    from puna.errors import RequestError
     from puna.log import note
 
-    if (text is None) == (messages is None):
-        raise RequestError(
-            "tokenize: one text, or --messages FILE with a dialog, is expected; "
-            f"{'neither' if text is None else 'both'} given. See puna tokenize --help."
-        )
-    dialog = {"messages": [{"role": "user", "content": text}]}
-    if messages is not None:
-        dialog = _read_dialog(messages)
+    dialog = _dialog(text, messages)
     tok = load_tokenizer(model)
     prompt = None
     if chat or messages is not None:
@@ -106,6 +100,20 @@ def tokenize(
         _write_coloured(rows, width=len(str(tok.vocab - 1)))
     else:
         _write_plain(["".join(_columns(row, len(str(tok.vocab - 1)))) for row in rows])
+
+
+def _dialog(text: str | None, messages: str | None) -> dict[str, Any]:
+    """Return messages and tools: those of the file, or one message of the user's text."""
+    from puna.errors import RequestError
+
+    if (text is None) == (messages is None):
+        raise RequestError(
+            "tokenize: one text, or --messages FILE with a dialog, is expected; "
+            f"{'neither' if text is None else 'both'} given. See puna tokenize --help."
+        )
+    if messages is not None:
+        return _read_dialog(messages)
+    return {"messages": [{"role": "user", "content": text}]}
 
 
 def _read_dialog(path: str) -> dict[str, Any]:
