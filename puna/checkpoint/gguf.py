@@ -19,6 +19,7 @@ from puna.checkpoint.facts import Facts
 from puna.checkpoint.gguf_blocks import TYPES, encode_q8_0
 from puna.checkpoint.gguf_codes import CODED, codes_of, encode_q4_0
 from puna.checkpoint.gguf_file import TensorEntry, Typed, read_header, write_file
+from puna.checkpoint.gguf_panels import panels_of
 from puna.checkpoint.layout import to_interleaved
 from puna.checkpoint.mapped import map_bytes, map_tensor
 from puna.checkpoint.names import EMBED, HEAD, Place, places, rope_heads
@@ -27,6 +28,7 @@ from puna.checkpoint.weights import checked_weight, dtype_of, refuse_extra_weigh
 from puna.errors import ConfigError, FormatError, RequestError
 from puna.files import atomic_file
 from puna.model.config import ModelConfig
+from puna.ops.lowbit import Packed
 from puna.quant.codes import Codes
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.specials import END_OF_MESSAGE, END_OF_TURN
@@ -134,6 +136,7 @@ def _stored(path: Path, entry: TensorEntry) -> StoredTensor:
         stored_bytes=entry.stored_bytes,
         read=partial(read_tensor, path, entry),
         low=partial(read_codes, path, entry) if is_coded else None,
+        packed=partial(read_panels, path, entry) if is_coded else None,
     )
 
 
@@ -145,13 +148,41 @@ def read_codes(path: Path, entry: TensorEntry) -> Codes:
     """
     raw = map_bytes(path, entry.offset, entry.stored_bytes)
     codes = codes_of(entry.kind, raw.view(-1, TYPES[entry.kind].bytes), entry.shape[0])
-    parts = (codes.scales,) if codes.zeros is None else (codes.scales, codes.zeros)
-    if not all(bool(part.isfinite().all()) for part in parts):
+    _require_finite(path, entry, codes.scales, codes.zeros)
+    return codes
+
+
+def read_panels(
+    path: Path, entry: TensorEntry, turn: Callable[[Tensor], Tensor] | None = None
+) -> Packed | None:
+    """Read a quantized matrix as the kernels take it; None: they do not know such codes.
+
+    Args:
+        turn: reorders the rows.
+    Raises:
+        FormatError: a scale is no number.
+    """
+    rows, columns = entry.shape
+    width = TYPES[entry.kind].row_bytes(columns)
+    turned = None
+    if turn is not None:
+        turned = turn(map_bytes(path, entry.offset, entry.stored_bytes).view(rows, width))
+
+    def rows_of(start: int, stop: int) -> Tensor:
+        if turned is not None:
+            return turned[start:stop]
+        return map_bytes(path, entry.offset + start * width, (stop - start) * width)
+
+    check = partial(_require_finite, path, entry)
+    return panels_of(entry.kind, rows_of, (rows, columns), check)
+
+
+def _require_finite(path: Path, entry: TensorEntry, *parts: Tensor | None) -> None:
+    if not all(part is None or bool(part.isfinite().all()) for part in parts):
         raise FormatError(
             f"{path}: a scale of the tensor '{entry.name}' is no finite number. The file is "
             "damaged: download it again."
         )
-    return codes
 
 
 def read_tensor(path: Path, entry: TensorEntry, dtype: torch.dtype | None = None) -> Tensor:

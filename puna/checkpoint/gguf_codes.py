@@ -2,11 +2,11 @@
 
 Q8_0 is int8 in groups of 32, Q4_0 is int4 with 8 for zero, Q4_K is int4 with a zero for each group,
 Q6_K is int8 in groups of 16. The codes stand for the same weights that
-puna.checkpoint.gguf_blocks decodes.
+puna.checkpoint.gguf_blocks decodes; puna.checkpoint.gguf_panels lays them out without this detour.
 """
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from puna.checkpoint.gguf_blocks import (
@@ -72,15 +72,8 @@ def _int8(codes: Tensor, scales: Tensor, rows: int, *, group: int) -> Codes:
 
 
 def _q4_k(blocks: Blocks, rows: int) -> Codes:
-    d, m = half(blocks[:, 0:2]), half(blocks[:, 2:4])
-    steps, minimums = six_bit_pairs(blocks[:, 4:16])
-    scales, lows = d * steps.float(), m * minimums.float()
-    codes = nibbles_q4_k(blocks)
-    # A run without a scale is its minimum throughout: code 0, zero 1, scale the minimum.
-    flat = scales == 0
-    zeros = torch.where(flat, 1.0, lows / torch.where(flat, 1.0, scales))
-    codes = torch.where(flat[..., None], torch.zeros_like(codes), codes)
-    scales = torch.where(flat, lows, scales)
+    scales, zeros = grid_q4_k(blocks)
+    codes = nibbles_q4_k(blocks).masked_fill_(flat_q4_k(blocks)[..., None], 0)
     return Codes(
         format="int4",
         codes=codes.reshape(rows, -1),
@@ -88,3 +81,19 @@ def _q4_k(blocks: Blocks, rows: int) -> Codes:
         zeros=zeros.reshape(rows, -1),
         group=32,
     )
+
+
+def grid_q4_k(blocks: Blocks) -> tuple[Float[Tensor, "N 8"], Float[Tensor, "N 8"]]:
+    """Return the scale and the zero of each run; a flat one has its minimum for a scale, zero 1."""
+    d, m = half(blocks[:, 0:2]), half(blocks[:, 2:4])
+    steps, minimums = six_bit_pairs(blocks[:, 4:16])
+    scales, lows = d * steps.float(), m * minimums.float()
+    flat = scales == 0
+    zeros = torch.where(flat, 1.0, lows / torch.where(flat, 1.0, scales))
+    return torch.where(flat, lows, scales), zeros
+
+
+def flat_q4_k(blocks: Blocks) -> Bool[Tensor, "N 8"]:
+    """Say which runs have no scale: each is its minimum throughout, so its codes are to be 0."""
+    steps, _ = six_bit_pairs(blocks[:, 4:16])
+    return half(blocks[:, 0:2]) * steps.float() == 0

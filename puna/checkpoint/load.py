@@ -79,9 +79,11 @@ def _place_low(
     device: torch.device | str,
 ) -> None:
     """Put a matrix into the model as its codes; an embedding and a tied head share theirs."""
-    read = checkpoint.tensors[f"{name}.weight"].low
-    assert read is not None
-    low: Low | Packed | Tensor = read()
+    stored = checkpoint.tensors[f"{name}.weight"]
+    assert stored.low is not None
+    low: Low | Packed | Tensor | None = stored.packed() if stored.packed is not None else None
+    if low is None:
+        low = stored.low()
     if isinstance(low, Codes | Words) and not _has_kernel(low):
         low = low.weight().to(dtype)
     layer = as_layer(low, device)

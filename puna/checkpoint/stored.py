@@ -8,6 +8,7 @@ where its format differs.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +40,9 @@ class StoredTensor:
     stored_bytes: int
     read: Callable[[torch.dtype | None], Tensor]  # None: the dtype that holds what is stored
     low: Callable[[], Low | Packed] | None = None  # its codes as they are stored; None: it has none
+    # The same laid out for the kernels, sooner and in less memory than by way of `low`. It takes
+    # what reorders rows, and answers None where the kernels do not know the codes.
+    packed: Callable[..., Packed | None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +161,7 @@ def _half_split(stored: StoredTensor, heads: int, name: str) -> StoredTensor:
         stored,
         read=lambda dtype: turn(stored.read(dtype)),
         low=None if stored.low is None else low,
+        packed=None if stored.packed is None else partial(stored.packed, turn),
     )
 
 

@@ -132,7 +132,7 @@ def pack(
     else:
         pairs = full.view(panels, LANES, words // 2, 2, 4)
         lanes = (pairs[:, :, :, 0] | (pairs[:, :, :, 1] << 4)).transpose(1, 2)
-    return _packed(format, lanes.contiguous(), (out, inner), scales, zeros, group)
+    return of_panels(format, lanes.contiguous(), (out, inner), scales, zeros, group)
 
 
 def pack_words(
@@ -170,10 +170,10 @@ def pack_words(
             moved = (lanes >> shift).bitwise_xor_(lanes).bitwise_and_(mask)
             lanes.bitwise_xor_(moved).bitwise_xor_(moved.bitwise_left_shift_(shift))
     octets = lanes[..., None].view(torch.uint8)
-    return _packed(format, octets, (out, inner), scales, zeros, group)
+    return of_panels(format, octets, (out, inner), scales, zeros, group)
 
 
-def _packed(
+def of_panels(
     format: Format,
     codes: Tensor,
     shape: tuple[int, int],
@@ -181,6 +181,7 @@ def _packed(
     zeros: Tensor | None,
     group: int,
 ) -> Packed:
+    """Return the matrix whose codes lie in panels already; scales and zeros are as in `pack`."""
     panels, unit = codes.shape[0], _unit_of(scales)
     return Packed(
         format=format,

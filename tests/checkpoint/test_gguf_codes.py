@@ -6,10 +6,12 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 
+from puna.checkpoint import gguf_panels
 from puna.checkpoint.convert import convert
 from puna.checkpoint.gguf_blocks import TYPES
 from puna.checkpoint.gguf_codes import CODED, codes_of, encode_q4_0
 from puna.checkpoint.gguf_file import read_header
+from puna.checkpoint.gguf_panels import panels_of
 from puna.checkpoint.load import load_model
 from puna.checkpoint.open import open_checkpoint
 from puna.errors import FormatError, RequestError
@@ -137,3 +139,34 @@ def test_q4_0_exists_in_gguf_only(tmp_path: Path) -> None:
     source = testdata("weights/stories260K/hf")
     with pytest.raises(RequestError, match="q4_0 is a number format of gguf"):
         convert(source, tmp_path / "x", "hf", dtype="q4_0")
+
+
+@pytest.mark.parametrize("kind", CODED)
+@pytest.mark.parametrize("rows", [48, 37])
+@pytest.mark.parametrize("run_bytes", [1, 1 << 20])
+def test_blocks_become_the_same_panels_as_their_codes(
+    kind: str, rows: int, run_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, whatever the number of rows that are laid out together."""
+    monkeypatch.setattr(gguf_panels, "_RUN_BYTES", run_bytes)
+    blocks = random_blocks(kind, rows * 512 // TYPES[kind].values)
+    if kind == "Q4_K":
+        blocks[5, 4:16] = 0  # neither scales nor minimums
+        blocks[7, :2] = 0  # minimums only
+    by_row = blocks.view(rows, -1)
+    expected = QuantLinear(codes_of(kind, blocks, rows)).packed
+    found = panels_of(kind, lambda a, b: by_row[a:b], (rows, 512), lambda *_: None)
+    assert found is not None
+    assert torch.equal(found.codes, expected.codes)
+    assert (found.group, found.scale_unit) == (expected.group, expected.scale_unit)
+    for name in ("scales", "zeros"):
+        mine, theirs = getattr(found, name), getattr(expected, name)
+        assert (mine is None) == (theirs is None)
+        assert mine is None or torch.equal(mine, theirs)
+
+
+def test_a_code_of_minus_128_is_no_code_of_the_kernels() -> None:
+    blocks = random_blocks("Q8_0", 2 * 16)
+    blocks[3, 9] = 128
+    by_row = blocks.view(2, -1)
+    assert panels_of("Q8_0", lambda a, b: by_row[a:b], (2, 512), lambda *_: None) is None
