@@ -3,6 +3,7 @@
 // Each chunk of 64 keys is computed by itself and chunks are merged in order, so that decoding, a
 // whole prompt and a prompt in pieces give the same bits, whoever computes which chunk.
 
+#include "cache.inl"
 #include "exponential.inl"
 
 // gate * sigmoid(gate) * up
@@ -24,86 +25,6 @@ void rotate(const float* x, const float* cosine, const float* sine, int64_t widt
     store_part(out + i, fnma(b, s, a * c), n);
     store_part(out + half + i, fma(a, s, b * c), n);
   }
-}
-
-void write_head(const Pages& pages, bool is_value, int64_t token_at, const float* x) {
-  const int64_t width = pages.head_width;
-  void* base = is_value ? pages.values : pages.keys;
-  if (pages.format == Format::f32) {
-    std::memcpy(static_cast<float*>(base) + token_at * width, x, static_cast<size_t>(width) * 4);
-    return;
-  }
-  if (pages.format == Format::bf16) {
-    uint16_t* at = static_cast<uint16_t*>(base) + token_at * width;
-    for (int64_t i = 0; i < width; i += 16) {
-      uint16_t part[16];
-      store_bf16(part, load_part(x + i, width - i));
-      std::memcpy(at + i, part, static_cast<size_t>(width - i < 16 ? width - i : 16) * 2);
-    }
-    return;
-  }
-  F top = splat(0.0f), poison = splat(0.0f);
-  for (int64_t i = 0; i < width; i += 16) {
-    const F v = load_part(x + i, width - i);
-    top = max(top, absolute(v));
-    poison = fma(v, splat(0.0f), poison);
-  }
-  const float peak = largest(top);
-  const bool is_finite = sum(poison) == 0.0f, is_zero = !(peak > 1e-30f);
-  const F inverse = splat(is_finite && !is_zero ? 127.0f / peak : 0.0f);
-  (is_value ? pages.value_scales : pages.key_scales)[token_at] =
-      !is_finite ? NAN : is_zero ? 0.0f : peak / 127.0f;
-  int8_t* at = static_cast<int8_t*>(base) + token_at * width;
-  for (int64_t i = 0; i < width; i += 16) {
-    int8_t part[16];
-    store_i8(part, is_finite ? nearest(load_part(x + i, width - i) * inverse) : splat_i(0));
-    std::memcpy(at + i, part, static_cast<size_t>(width - i < 16 ? width - i : 16));
-  }
-}
-
-struct Keys {  // rows of float32, where they lie or copied
-  const float* at;
-  int64_t stride;
-};
-
-// The keys or values [0, count) of a chunk as float32 rows, zeros behind each.
-Keys read_chunk(const Pages& pages, const Queries& queries, bool is_value, int64_t chunk,
-                int64_t count, float* copy) {
-  const int64_t width = pages.head_width, stride = rounded(width, 16);
-  const void* base = is_value ? pages.values : pages.keys;
-  const int64_t begin = chunk * kChunk;
-  if (pages.format == Format::f32 && width % 16 == 0 && pages.page_tokens % kChunk == 0) {
-    const int64_t token = pages.token_at(queries.table[begin / pages.page_tokens], queries.kv_head,
-                                         begin % pages.page_tokens);
-    return {static_cast<const float*>(base) + token * width, width};
-  }
-  for (int64_t j = 0; j < count; ++j) {
-    const int64_t position = begin + j;
-    const int64_t token = pages.token_at(queries.table[position / pages.page_tokens],
-                                         queries.kv_head, position % pages.page_tokens);
-    float* row = copy + j * stride;
-    for (int64_t i = 0; i < width; i += 16) {
-      const int64_t n = width - i < 16 ? width - i : 16;
-      const size_t some = static_cast<size_t>(n);
-      F v;
-      if (pages.format == Format::f32) {
-        v = load_part(static_cast<const float*>(base) + token * width + i, n);
-      } else if (pages.format == Format::bf16) {
-        const uint16_t* from = static_cast<const uint16_t*>(base) + token * width + i;
-        uint16_t part[16] = {};
-        if (n < 16) std::memcpy(part, from, some * 2);
-        v = load_bf16(n < 16 ? part : from);
-      } else {
-        const int8_t* from = static_cast<const int8_t*>(base) + token * width + i;
-        int8_t part[16] = {};
-        if (n < 16) std::memcpy(part, from, some);
-        v = load_i8(n < 16 ? part : from) *
-            splat((is_value ? pages.value_scales : pages.key_scales)[token]);
-      }
-      store(row + i, v);
-    }
-  }
-  return {copy, stride};
 }
 
 // Scores to weights e^(score - top) of the visible keys; the others weigh nothing.

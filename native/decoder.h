@@ -35,7 +35,7 @@ struct Batch {
 struct Cache {
   Format format;
   void *keys, *values;               // [layers, P, K, Z, E]
-  float *key_scales, *value_scales;  // int8: [layers, P, K, Z]
+  float *key_scales, *value_scales;  // of eight bits: [layers, P, K, Z]
   int64_t pages, page_tokens;
 };
 

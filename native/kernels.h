@@ -7,7 +7,8 @@
 
 namespace puna {
 
-enum class Format : int32_t { f32 = 0, bf16 = 1, int8 = 2, int4 = 3 };
+// Of weights the first four, of keys and values all but int4.
+enum class Format : int32_t { f32 = 0, bf16 = 1, int8 = 2, int4 = 3, fp8 = 4 };
 
 constexpr int kLanes = 16;        // outputs of a panel
 constexpr int kInputGroup = 128;  // int8 inputs share a scale; more where weight groups are wider
@@ -60,9 +61,9 @@ struct Output {
 
 // Where the keys and values of one layer lie: pages of `page_tokens`, each [K, Z, E].
 struct Pages {
-  Format format;  // f32, bf16 or int8
+  Format format;  // f32, bf16, int8 or fp8 (e4m3)
   void *keys, *values;
-  float *key_scales, *value_scales;  // int8: one a token and head, [P, K, Z]
+  float *key_scales, *value_scales;  // of eight bits: one a token and head, [P, K, Z]
   int64_t page_tokens, kv_heads, head_width;
 
   int64_t token_at(int32_t page, int64_t head, int64_t slot) const {

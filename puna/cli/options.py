@@ -27,14 +27,15 @@ class Weights:
 
     Args:
         quantize: Round the weights on the way: int8, int4 or fp8.
-        kv_cache: What keys and values are kept in; int8 takes half of the memory of bf16.
+        kv_cache: What keys and values are kept in; int8 and fp8 take half of the memory
+            of bf16.
         tokenizer: The tokenizer's file, for weights that come without one.
         device: auto, cpu or cuda.
         dtype: Of the weights in memory, such as float32 or bfloat16; chosen for the device.
     """
 
     quantize: str | None = None
-    kv_cache: Literal["f32", "bf16", "int8"] | None = None
+    kv_cache: Literal["f32", "bf16", "int8", "fp8"] | None = None
     tokenizer: Path | None = None
     device: str = "auto"
     dtype: str | None = None

@@ -12,7 +12,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from puna.infer.runner import PAGE_TOKENS, PagedCache, Part, Runner, refuse_cache
+from puna.infer.runner import (
+    PAGE_TOKENS,
+    SMALL_CACHES,
+    PagedCache,
+    Part,
+    Runner,
+    refuse_cache,
+)
 from puna.model.cache import KVCache
 from puna.model.llama import Llama
 
@@ -51,9 +58,8 @@ def paged_model(
     """
     runner = Runner.of(model) if is_native else None
     if runner is None:
-        refuse_cache(
-            dtype if dtype == torch.int8 else None
-        )  # torch would cut keys to whole numbers
+        # torch would cut keys to whole numbers, or to e4m3 without scales
+        refuse_cache(dtype if dtype in SMALL_CACHES else None)
         return TorchPages(model, pages, page_tokens=page_tokens, dtype=dtype)
     if dtype is None:
         dtype = torch.float32 if runner.format == "f32" else torch.bfloat16

@@ -9,7 +9,7 @@ from puna.errors import ConfigError, ContextError, RequestError
 from puna.infer.batch import limit_of
 from puna.infer.pages import PagePool
 from puna.infer.request import Request
-from puna.infer.runner import PAGE_TOKENS
+from puna.infer.runner import PAGE_TOKENS, SMALL_CACHES
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 
@@ -22,7 +22,7 @@ class EngineConfig:
 
     cache_tokens: int | None = None  # tokens that the cache holds; None takes what memory allows
     page_tokens: int = PAGE_TOKENS
-    cache_dtype: torch.dtype | None = None  # None takes that of the weights; int8 halves bfloat16
+    cache_dtype: torch.dtype | None = None  # None takes that of the weights; int8 and fp8 halve it
     most_running: int = 64  # samples that run together
     tokens_a_step: int = 512  # of all sequences; bounds how long a prompt makes others wait
     queue_limit: int = 256  # requests that may wait
@@ -59,7 +59,7 @@ def cache_pages(model: Llama, config: EngineConfig) -> int:
     useful = config.most_running * -(-model.config.context // Z)
     kind = config.cache_dtype or model.embed.weight.dtype
     token_bytes = model.config.cache_bytes_per_token(kind.itemsize)
-    if kind == torch.int8:  # with a float32 scale for each head
+    if kind in SMALL_CACHES:  # with a float32 scale for each head
         token_bytes += 4 * token_bytes // model.config.head_width
     page_bytes = Z * token_bytes
     return max(1, min(useful, int(_free_bytes(model) * MEMORY_SHARE) // page_bytes))

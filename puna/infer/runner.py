@@ -18,14 +18,16 @@ from puna.errors import ContextError, RequestError
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.ops import native
-from puna.ops.lowbit import NUMBERS, Format, Packed, pack
+from puna.ops.lowbit import Format, Packed, pack
 
-CACHE_FORMATS: dict[torch.dtype, Format] = {
-    torch.float32: "f32",
-    torch.bfloat16: "bf16",
-    torch.int8: "int8",
+CACHES: dict[str, torch.dtype] = {
+    "f32": torch.float32,
+    "bf16": torch.bfloat16,
+    "int8": torch.int8,
+    "fp8": torch.float8_e4m3fn,
 }
-CACHES: dict[str, torch.dtype] = {name: dtype for dtype, name in CACHE_FORMATS.items()}
+SMALL_CACHES = (CACHES["int8"], CACHES["fp8"])  # with a scale for each head of each token
+CACHE_NUMBERS = dict(zip(CACHES.values(), (0, 1, 2, 4), strict=True))  # as native/kernels.h
 FORMATS: dict[torch.dtype, Format] = {torch.float32: "f32", torch.bfloat16: "bf16"}
 PAGE_TOKENS = 64  # as many as the kernels attend together, so that a page is read where it lies
 
@@ -39,8 +41,8 @@ def cache_dtype_of(name: str | None) -> torch.dtype | None:
     if name is None or name in CACHES:
         return None if name is None else CACHES[name]
     raise RequestError(
-        f"KV cache: {name!r} was given; one of {', '.join(CACHES)} is expected. int8 takes half of "
-        "the memory of bf16."
+        f"KV cache: {name!r} was given; one of {', '.join(CACHES)} is expected. int8 and fp8 "
+        "take half of the memory of bf16."
     )
 
 
@@ -61,8 +63,8 @@ def refuse_cache(dtype: torch.dtype | None) -> None:
 class PagedCache:
     """Keys and values of many sequences in pages of equal size, [L, P, K, Z, E].
 
-    int8 keeps one scale a token and head beside the codes. Whoever owns the cache decides which
-    sequence owns which page (`Part.pages`).
+    int8 and fp8 keep one scale a token and head beside the codes. Whoever owns the cache decides
+    which sequence owns which page (`Part.pages`).
     """
 
     def __init__(
@@ -73,16 +75,16 @@ class PagedCache:
         page_tokens: int = PAGE_TOKENS,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if dtype not in CACHE_FORMATS:
+        if dtype not in CACHE_NUMBERS:
             raise RequestError(
-                f"KV cache: dtype={dtype} was given; torch.float32, torch.bfloat16 or torch.int8 "
-                "is expected."
+                f"KV cache: dtype={dtype} was given; one of "
+                f"{', '.join(map(str, CACHE_NUMBERS))} is expected."
             )
         self.pages, self.page_tokens, self.dtype = pages, page_tokens, dtype
         heads = (config.layers, pages, config.kv_heads, page_tokens)
         shape = (*heads, config.head_width)
         self.keys, self.values = (torch.empty(shape, dtype=dtype) for _ in range(2))
-        scaled = dtype == torch.int8
+        scaled = dtype in SMALL_CACHES
         self.key_scales = torch.empty(heads) if scaled else None
         self.value_scales = torch.empty(heads) if scaled else None
 
@@ -95,8 +97,7 @@ class PagedCache:
         """Return what native/module.cpp takes."""
         keys, values = native.address(self.keys), native.address(self.values)
         scales = native.address(self.key_scales), native.address(self.value_scales)
-        number = NUMBERS[CACHE_FORMATS[self.dtype]]
-        return number, keys, values, *scales, self.pages, self.page_tokens
+        return CACHE_NUMBERS[self.dtype], keys, values, *scales, self.pages, self.page_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 //
 // This program looks at memory: buffers have exactly the size that the interface asks for. Products
 // are compared with those of the portable level; tests/ops and tests/infer compare with torch. tests/native/test_sanitized.py builds it.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +12,7 @@
 
 #include "decoder.h"
 #include "kernels.h"
+#include "sample.h"
 
 using namespace puna;
 
@@ -124,6 +126,73 @@ int decode(const Kernels& kernels, Format format, Format cached) {
   return wrong;
 }
 
+float e4m3(int code) {
+  const int exponent = code >> 3 & 15, rest = code & 7;
+  const float size = exponent ? std::ldexp(8.0f + static_cast<float>(rest), exponent - 10)
+                              : std::ldexp(static_cast<float>(rest), -9);
+  return code & 0x80 ? -size : size;
+}
+
+// The nearest of all numbers of e4m3, the even one of two.
+int nearest_e4m3(float x) {
+  int best = std::signbit(x) ? 0x80 : 0;
+  for (int code = best; code < best + 0x7f; ++code) {
+    const float there = std::fabs(e4m3(code) - x), here = std::fabs(e4m3(best) - x);
+    if (there < here || (there == here && !(code & 1))) best = code;
+  }
+  return best;
+}
+
+// Heads in e4m3 beside a search for the nearest number; one of zeros and one with NaN at the end.
+int heads(const Kernels& kernels) {
+  int wrong = 0;
+  for (int64_t width : {10, 16, 40}) {
+    const int64_t tokens = 30;
+    std::vector<uint8_t> codes(static_cast<size_t>(tokens * width));
+    std::vector<float> scales(static_cast<size_t>(tokens)), x(static_cast<size_t>(width));
+    const Pages pages{Format::fp8, codes.data(), codes.data(), scales.data(), scales.data(),
+                      tokens, 1, width};
+    for (int64_t token = 0; token < tokens; ++token) {
+      for (auto& value : x) {
+        value = token == tokens - 2 ? 0.0f : std::ldexp(noise(), static_cast<int>(token % 12) - 8);
+        if (token % 3 == 0) value = value * value * value;  // small ones beside large ones
+      }
+      if (token == tokens - 1) x[3] = std::numeric_limits<float>::quiet_NaN();
+      kernels.write_head(pages, false, token, x.data());
+      float peak = 1e-12f;
+      for (float value : x) peak = std::max(peak, std::fabs(value));
+      const bool is_last = token == tokens - 1;
+      wrong += is_last ? std::isfinite(scales[size_t(token)]) : scales[size_t(token)] != peak / 448;
+      for (int64_t i = 0; i < width && !is_last; ++i)
+        wrong += codes[size_t(token * width + i)] != nearest_e4m3(x[size_t(i)] * (448.0f / peak));
+    }
+  }
+  return wrong;
+}
+
+// Rows of every length; tokens of probability 0 stand in front and must not be chosen.
+int choices(const Kernels& kernels) {
+  int wrong = 0;
+  for (int64_t vocab : {1, 15, 16, 17, 255, 256, 257, 3000}) {
+    const int64_t rows = 7;
+    std::vector<float> logits(static_cast<size_t>(rows * vocab));
+    for (auto& value : logits) value = 4.0f * noise();
+    for (int64_t row = 0; row < rows && vocab > 1; ++row)
+      logits[size_t(row * vocab)] = -std::numeric_limits<float>::infinity();
+    logits[size_t(6 * vocab + vocab - 1)] = std::numeric_limits<float>::quiet_NaN();
+    const std::vector<Choice> how{{0.0f, 0, 1.0, 0.0, 0.0},   {1.0f, 0, 1.0, 0.0, 0.0},
+                                  {0.5f, 0, 0.9, 0.0, 0.999}, {2.0f, 9, 0.9, 0.1, 0.5},
+                                  {1.0f, 2000, 0.0, 0.0, 0.5}, {1.0f, 0, 1.0, 1.0, 0.5},
+                                  {1.0f, 0, 0.9, 0.0, 0.5}};
+    std::vector<int64_t> ids(7);
+    choose_rows(kernels, logits.data(), rows, vocab, how.data(), ids.data(), 3);
+    for (size_t row = 0; row < 6; ++row)
+      wrong += ids[row] < (vocab > 1) || ids[row] >= vocab;
+    wrong += ids[6] != -1;
+  }
+  return wrong;
+}
+
 }  // namespace
 
 int main() {
@@ -131,9 +200,9 @@ int main() {
   for (const char* name : kNames) {
     const Kernels* kernels = kernels_of(name);
     if (!kernels) continue;
-    wrong += products(*kernels);
+    wrong += products(*kernels) + heads(*kernels) + choices(*kernels);
     for (Format format : {Format::f32, Format::bf16, Format::int8, Format::int4})
-      for (Format cached : {Format::f32, Format::bf16, Format::int8})
+      for (Format cached : {Format::f32, Format::bf16, Format::int8, Format::fp8})
         wrong += decode(*kernels, format, cached);
   }
   std::vector<std::thread> callers;
