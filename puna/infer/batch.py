@@ -138,6 +138,11 @@ def limit_of(
         raise RequestError(
             f"{where} has no tokens; at least one is expected. Begin with the BOS token."
         )
+    if count >= context:
+        raise ContextError(
+            f"{where} has {count} tokens; the model's context is {context}, and the answer "
+            "needs room too. Shorten the prompt or load a model with a longer context."
+        )
     if min(prompt) < 0 or max(prompt) >= vocab:
         wrong = next(token for token in prompt if not 0 <= token < vocab)
         raise RequestError(
@@ -148,11 +153,6 @@ def limit_of(
         raise RequestError(
             f"generate: max_tokens={max_tokens!r} was given; a whole number, at least 1, is "
             "expected."
-        )
-    if count >= context:
-        raise ContextError(
-            f"{where} has {count} tokens; the model's context is {context}, and the answer "
-            "needs room too. Shorten the prompt or load a model with a longer context."
         )
     if max_tokens is not None and count + max_tokens > context:
         raise ContextError(

@@ -8,15 +8,17 @@ is the same for threads. The loop itself never waits for a step.
 import asyncio
 import queue
 import threading
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 
 from puna.infer.engine import Engine
-from puna.infer.request import BusyError, Event, Request
+from puna.infer.request import BusyError, Event, Request, Spent
 from puna.log import logger
 
 CLOSING_RETRY_S = 5.0  # a server that drains is replaced soon
+UNUSUAL = 10.0  # times the longest step so far; a step that takes longer hangs
 
 
 class Stream:
@@ -89,6 +91,8 @@ class Driver:
         self._idle = threading.Event()
         self._idle.set()
         self._is_closing = self._is_stopped = False
+        self._step_began: float | None = None
+        self._longest_step_s = 0.0
         self._thread = threading.Thread(target=self._work, name="puna-engine", daemon=True)
         self._thread.start()
 
@@ -130,10 +134,36 @@ class Driver:
         """Whether the thread that steps the engine runs."""
         return self._thread.is_alive()
 
+    def trouble(self, hang_s: float) -> str | None:
+        """Say what keeps the engine from working, None where nothing does.
+
+        Args:
+            hang_s: a step may take so long in any case, and longer where earlier ones did.
+        """
+        if not self.is_alive:
+            return "its thread has ended"
+        began = self._step_began
+        took_s = 0.0 if began is None else time.monotonic() - began
+        is_hanging = took_s > max(hang_s, UNUSUAL * self._longest_step_s)
+        return f"a step has taken {took_s:.0f} s already" if is_hanging else None
+
     def drain(self, timeout_s: float | None = None) -> bool:
         """Refuse new requests and wait for those in service; return whether all have ended."""
         self._is_closing = True
         return self._idle.wait(timeout_s)
+
+    def abandon(self) -> None:
+        """End every stream now and take no more, though the engine's thread may never come back."""
+        self._is_closing = True
+        with self._door:
+            handles = list(self._streams)
+        spent = Spent(
+            prompt_tokens=0, cached_tokens=0, completion_tokens=0, queued_s=0.0, first_token_s=None,
+            total_s=0.0,
+        )  # fmt: skip
+        self._deliver(
+            [Event(handle=handle, finish_reason="cancelled", spent=spent) for handle in handles]
+        )
 
     def close(self) -> None:
         """Cancel what is in service, let every stream end, and stop the thread."""
@@ -159,16 +189,27 @@ class Driver:
         self.close()
 
     def _work(self) -> None:
+        try:
+            self._step_on()
+        except BaseException as error:  # the top of a worker: nobody would step from here on
+            logger.critical("engine: its thread ends; nothing is answered any more", exc_info=True)
+            self._is_closing = True
+            self._deliver(self.engine.fail(error))
+
+    def _step_on(self) -> None:
         while not self._is_stopped:
             if not self.engine.has_work:
                 self._wake.wait()
                 self._wake.clear()
                 continue
+            began = self._step_began = time.monotonic()
             try:
                 events = self.engine.step()
             except Exception as error:
                 logger.exception("engine: a step failed; every request in service ends")
                 events = self.engine.fail(error)
+            self._step_began = None
+            self._longest_step_s = max(self._longest_step_s, time.monotonic() - began)
             self._deliver(events)
 
     def _deliver(self, events: list[Event]) -> None:

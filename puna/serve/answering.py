@@ -72,6 +72,11 @@ async def events_of(state: State, served: Served, request: Request) -> AsyncGene
         stream = served.driver.stream(request)
     except BusyError as error:
         state.metrics.refused.inc()
+        if not served.driver.is_alive:
+            raise Failure(
+                503, "The engine of this model has ended; the server's log says why.",
+                code="engine_ended",
+            ) from None  # fmt: skip
         wait_s = max(1, round(error.retry_after_s))
         raise Failure(429, str(error), code="queue_full", retry_after_s=wait_s) from None
     try:

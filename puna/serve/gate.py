@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from puna.serve.call import Call
 from puna.serve.failures import Failure, draining, failure_of
+from puna.serve.incoming import Incoming
 from puna.serve.state import State
 from puna.serve.traces import Tracer
 from puna.serve.wire import Reply, send_reply
@@ -43,13 +44,15 @@ class Gate:
         if _ID.fullmatch(given := headers.get(b"x-request-id", "")):
             call.id = given
         scope.setdefault("state", {})["call"] = call
-        answer = _Answer(send, call)
+        has_body = headers.get(b"content-length", "0") != "0" or b"transfer-encoding" in headers
+        incoming = Incoming(receive, has_body=has_body)
+        answer = _Answer(send, call, incoming)
         is_work = path.startswith("/v1/")
         if is_work:
             self._state.begin()
         try:
             with self._tracer.span(call, headers):
-                await self._pass(scope, receive, answer, headers)
+                await self._pass(scope, incoming, answer, headers)
         finally:
             if is_work:
                 self._state.end()
@@ -103,10 +106,10 @@ class Gate:
 class _Answer:
     """`send`, which puts the id of the request on its answer and remembers that it has begun."""
 
-    __slots__ = ("_call", "_send", "has_begun", "is_stream")
+    __slots__ = ("_call", "_incoming", "_send", "has_begun", "is_stream")
 
-    def __init__(self, send: Send, call: Call) -> None:
-        self._send, self._call = send, call
+    def __init__(self, send: Send, call: Call, incoming: Incoming) -> None:
+        self._send, self._call, self._incoming = send, call, incoming
         self.has_begun = self.is_stream = False
 
     async def __call__(self, message: Message) -> None:
@@ -121,6 +124,10 @@ class _Answer:
                 (b"x-request-id", self._call.id.encode()),
                 (b"x-content-type-options", b"nosniff"),
             ]
+        elif not message.get("more_body", False) and not self._incoming.is_whole:
+            await self._send({**message, "more_body": True})
+            await self._incoming.drop_rest()
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
     async def tell(self, failure: Failure) -> None:

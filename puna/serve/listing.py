@@ -51,14 +51,22 @@ def _about(state: State, served: Served) -> dict[str, Any]:
 
 
 async def health(state: State, call: Call, parts: Parts) -> Reply:
-    """Say whether new requests are taken."""
-    told = {
-        "status": "draining" if state.is_draining else "ok",
+    """Say whether new requests are taken, and what is wrong with an engine that does not work."""
+    troubles = {
+        name: trouble
+        for name, served in state.models.items()
+        if (trouble := served.driver.trouble(state.settings.hang_s)) is not None
+    }
+    status = "draining" if state.is_draining else "failing" if troubles else "ok"
+    told: dict[str, Any] = {
+        "status": status,
         "version": __version__,
         "running": state.running,
         "models": list(state.models),
     }
-    return Reply.json(told, status=503 if state.is_draining else 200)
+    if troubles:
+        told["troubles"] = troubles
+    return Reply.json(told, status=200 if status == "ok" else 503)
 
 
 async def metrics(state: State, call: Call, parts: Parts) -> Reply:

@@ -23,6 +23,7 @@ class Settings:
     max_file_bytes: int = 128 * MEBIBYTE  # of an uploaded file
     max_choices: int = 16  # answers to one request: n, best_of, and prompts times n
     drain_s: float = 30.0  # how long answers may still take after SIGTERM
+    hang_s: float = 120.0  # a step of an engine that takes longer makes /health answer 503
     files: Path | None = None  # keeps files and batches; None: a folder that goes with the server
     batch_width: int = 8  # requests of batches that run at once
     kept_responses: int = 1000  # that `previous_response_id` may name

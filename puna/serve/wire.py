@@ -148,6 +148,9 @@ async def unless_client_leaves(receive: Receive, answer: Callable[[], Awaitable[
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+        # An error holds this frame, and the task holds the error: without this, a prompt that was
+        # refused would stay in memory until the next full collection.
+        del work, gone, task
 
 
 async def _until_gone(receive: Receive) -> None:

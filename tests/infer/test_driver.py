@@ -109,6 +109,45 @@ def test_a_failing_step_ends_the_requests_and_the_next_one_is_served(
     assert "a step failed" in caplog.text
 
 
+def test_a_driver_says_when_a_step_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, may_go_on, is_in_step = Engine.step, threading.Event(), threading.Event()
+
+    def hanging(self: Engine) -> list[Event]:
+        is_in_step.set()
+        may_go_on.wait(30)
+        return step(self)
+
+    monkeypatch.setattr(Engine, "step", hanging)
+    with Driver(tiny_engine(MODEL)) as driver:
+        assert driver.trouble(hang_s=0.0) is None  # there is no step: nothing hangs
+        stream = driver.submit(Request(ids=[1, 2], sampling=GREEDY, max_tokens=2))
+        assert is_in_step.wait(30)
+        assert driver.trouble(hang_s=60.0) is None
+        told = driver.trouble(hang_s=0.0)
+        may_go_on.set()
+        assert [*stream][-1].finish_reason == "length"
+    assert told == "a step has taken 0 s already"
+
+
+def test_a_driver_whose_thread_ends_lets_nobody_wait(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def ending(self: Engine) -> list[Event]:
+        raise SystemExit("out of this world")
+
+    engine = tiny_engine(MODEL)
+    monkeypatch.setattr(Engine, "step", ending)
+    driver = Driver(engine)
+    *_, last = driver.submit(Request(ids=[1, 2], sampling=GREEDY, max_tokens=3))
+    assert (last.finish_reason, last.error) == ("error", "out of this world")
+    driver.close()
+    assert driver.trouble(hang_s=60.0) == "its thread has ended"
+    assert "its thread ends" in caplog.text
+    assert engine.pages.free == engine.pages.pages
+    with pytest.raises(BusyError, match="is closing"):
+        driver.submit(Request(ids=[1], sampling=GREEDY))
+
+
 def test_a_loop_that_was_closed_does_not_hold_pages() -> None:
     engine = tiny_engine(MODEL, cache_tokens=1024)
     with Driver(engine) as driver:

@@ -1,6 +1,7 @@
 """Every way to ask wrongly has its status and a sentence in OpenAI's form."""
 
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,6 +105,26 @@ def test_a_large_body_is_refused_before_it_is_read(live: Live) -> None:
     error_of(live.client.post(CHAT, content=parts()), 413)
     form = {"file": ("a.jsonl", b"x" * 80_000)}
     error_of(live.client.post("/v1/files", files=form, data={"purpose": "batch"}), 413)
+
+
+@pytest.mark.parametrize(("path", "key", "status"), [(CHAT, "key-a", 413), (CHAT, "none", 401),
+                                                     ("/nowhere", "key-a", 404)])  # fmt: skip
+def test_a_client_that_still_sends_reads_why_it_is_refused(
+    live: Live, path: str, key: str, status: int
+) -> None:
+    """It is closed in stages: a reset would take the answer out of the client's hands."""
+    port, size = int(live.url.rpartition(":")[2]), 4_000_000
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Length: {size}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(head.encode() + b"x" * size)
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b'"error"' in answer
 
 
 def test_a_form_without_a_file_is_refused(live: Live) -> None:

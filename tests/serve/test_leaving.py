@@ -1,5 +1,7 @@
 """Clients that leave, queues that are full, and a server that is told to end."""
 
+import asyncio
+import gc
 import json
 import os
 import re
@@ -9,13 +11,23 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import pytest
+from starlette.types import Message
 
 from puna.infer.engine import EngineConfig
+from puna.serve.bodies.chat import ChatBody
+from puna.serve.call import Call
+from puna.serve.endpoint import post
+from puna.serve.failures import Failure
+from puna.serve.settings import Settings
+from puna.serve.state import State
+from puna.serve.wire import Reply
 from tests.llm.folders import save_folder
 from tests.serve.live import Live, running, tiny_llm
 
@@ -176,3 +188,35 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     thread.join(10)
     client.close()
     assert not thread.is_alive()
+
+
+def test_a_refused_body_does_not_wait_for_the_garbage_collector() -> None:
+    """An error, its traceback and the task that holds it would keep the whole prompt in memory."""
+    bodies: list[weakref.ref[ChatBody]] = []
+
+    async def refuse(state: State, call: Call, body: ChatBody) -> Reply:
+        bodies.append(weakref.ref(body))
+        await asyncio.sleep(0)
+        raise Failure(400, "No.")
+
+    async def ask() -> None:
+        scope = {"type": "http", "headers": [], "state": {"call": Call(path=CHAT)}}
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def receive() -> Message:
+            if sent or bodies:
+                await asyncio.sleep(3600)
+            return {"type": "http.request", "body": b'{"messages":[{"role":"user","content":"a"}]}'}
+
+        await post(SimpleNamespace(settings=Settings()), ChatBody, refuse)(scope, receive, send)  # type: ignore[arg-type]
+        assert sent[0]["status"] == 400
+
+    gc.disable()
+    try:
+        asyncio.run(ask())
+        assert [reference() for reference in bodies] == [None]
+    finally:
+        gc.enable()

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from puna.infer.constraints import Constraint, Constraints
+from puna.infer.engine import Engine, Event
 from puna.serve.page_files import Page
 from tests.serve.live import Live, running, tiny_llm
 
@@ -172,6 +174,42 @@ def test_health_tells_the_models() -> None:
         told = live.client.get("/health").json()
     assert told["status"] == "ok"
     assert told["models"] == ["tiny", "b"]
+
+
+def test_health_says_that_an_engine_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, may_go_on, is_in_step = Engine.step, threading.Event(), threading.Event()
+
+    def hanging(self: Engine) -> list[Event]:
+        is_in_step.set()
+        may_go_on.wait(30)
+        return step(self)
+
+    monkeypatch.setattr(Engine, "step", hanging)
+    with running(hang_s=0.01) as live, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(live.ask)
+        assert is_in_step.wait(30)
+        time.sleep(0.02)
+        answer = live.client.get("/health")
+        may_go_on.set()
+        assert asked.result()["choices"]
+        assert live.client.get("/health").status_code == 200
+    assert answer.status_code == 503
+    assert answer.json()["status"] == "failing"
+    assert answer.json()["troubles"] == {"tiny": "a step has taken 0 s already"}
+
+
+def test_health_and_answers_say_that_an_engine_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ending(self: Engine) -> list[Event]:
+        raise SystemExit("out of this world")
+
+    monkeypatch.setattr(Engine, "step", ending)
+    body = {"prompt": "Hi"}
+    with running() as live:
+        assert live.post("/v1/completions", body).status_code == 500
+        answer, health = live.post("/v1/completions", body), live.client.get("/health")
+    assert answer.status_code == health.status_code == 503
+    assert answer.json()["error"]["code"] == "engine_ended"
+    assert health.json()["troubles"] == {"tiny": "its thread has ended"}
 
 
 def test_a_schema_is_compiled_beside_the_loop(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
