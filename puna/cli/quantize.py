@@ -136,8 +136,7 @@ def quantize(
     checkpoint = open_checkpoint(source)
     check_target(checkpoint, target)
     tok = checkpoint.tokenizer() if tokenizer is None else load_tokenizer(tokenizer)
-    context = checkpoint.config.context
-    rows = rows_of_text(Path(source), tok, context, files=text or (), tokens=tokens)
+    rows = rows_of_text(Path(source), tok, checkpoint.config, files=text or (), tokens=tokens)
     sizes = quantize_checkpoint(
         checkpoint, target, rounding.recipe(), calibration=rounding.calibration(rows.calibration),
         tokenizer=tok, layout=rounding.layout or (None if rounding.scheme == "fp8" else "panels"),
@@ -152,7 +151,7 @@ def table(sizes: "Sizes", before: "LLM", after: "LLM", rows: "Text") -> dict[str
     """Measure what rounding cost and gave; a list holds a number before and one after."""
     from puna.quant.measure import compare
 
-    found = compare(before.model, after.model, rows.measured)
+    found = compare(before.model, after.model, rows.measured, rows.marked)
     return {
         "bytes": [sizes.source_bytes, sizes.target_bytes],
         "bits_per_weight": [sizes.source_bits, sizes.target_bits],

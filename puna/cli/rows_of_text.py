@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from puna.errors import FormatError, NotFoundError, RequestError
+from puna.model.config import ModelConfig
 from puna.tokenizer.interface import Tokenizer
 
 ROW_TOKENS = 512
 MEASURED_TOKENS = 8192  # at most, of the half that is measured on
+_MEASURED_WORK = 1 << 40  # parameters times tokens: a minute or two of a small processor
 _LEAST_ROWS = 4
 _PAGES = (
     "argparse asyncio.base_events collections configparser csv datetime decimal email.message enum "
@@ -34,12 +36,15 @@ class Text:
     calibration: Int[Tensor, "N T"]
     measured: Int[Tensor, "M T"]
     source: str
+    marked: Bool[Tensor, "M T"] | None = None  # tokens that are measured; None: all
 
 
 def rows_of_text(
-    model: Path, tok: Tokenizer | None, context: int, *, files: Sequence[Path], tokens: int
+    model: Path, tok: Tokenizer | None, config: ModelConfig, *, files: Sequence[Path], tokens: int
 ) -> Text:
     """Return rows for calibration, about `tokens` tokens of them, and rows for measuring.
+
+    A large model is measured on fewer tokens, so that this takes no longer than its rounding.
 
     Raises:
         RequestError: there is no tokenizer, or too little text.
@@ -50,15 +55,18 @@ def rows_of_text(
             f"{model}: text is needed to calibrate and to measure, and the model came without a "
             "tokenizer. Give it with --tokenizer FILE."
         )
-    length = min(ROW_TOKENS, context)
-    wanted = 2 * max(_LEAST_ROWS, tokens // length, MEASURED_TOKENS // length)
+    length = min(ROW_TOKENS, config.context)
+    measured = min(MEASURED_TOKENS, _MEASURED_WORK // config.parameters) // length
+    measured = max(_LEAST_ROWS, measured)
+    wanted = 2 * max(tokens // length, measured)
     dialogs = model / "stages" / "pack" / "sft"
+    masks = None
     if files:
         source = ", ".join(map(str, files))
         rows = list(_cut(_encoded((_read(file) for file in files), tok), length, wanted))
     elif (dialogs / "index.json").is_file():
-        source = "the dialogs that the run was fine-tuned on"
-        rows = list(_windows(dialogs, length, wanted))
+        source = "the assistant's words in the dialogs that the run was fine-tuned on"
+        rows, masks = _windows(dialogs, length, wanted)
     else:
         source = "manual pages of Python"
         rows = list(_cut(_encoded(_pages(), tok), length, wanted))
@@ -69,8 +77,9 @@ def rows_of_text(
         )
     return Text(
         calibration=torch.tensor(rows[0::2][: max(_LEAST_ROWS, tokens // length)]),
-        measured=torch.tensor(rows[1::2][: max(_LEAST_ROWS, MEASURED_TOKENS // length)]),
+        measured=torch.tensor(rows[1::2][:measured]),
         source=source,
+        marked=None if masks is None else torch.tensor(masks[1::2][:measured]).bool(),
     )
 
 
@@ -109,12 +118,15 @@ def _cut(documents: Iterable[list[int]], length: int, wanted: int) -> Iterator[l
                 return
 
 
-def _windows(folder: Path, length: int, wanted: int) -> Iterator[list[int]]:
-    """Take windows spread evenly over a stream of tokens."""
+def _windows(folder: Path, length: int, wanted: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Take windows spread evenly over a stream of tokens, and which tokens were targets."""
     from puna.data.shards import TokenStream
 
     stream = TokenStream(folder)
     count = min(wanted, stream.tokens // length)
-    for number in range(count):
-        start = number * (stream.tokens - length) // max(1, count - 1)
-        yield stream.ids(start, start + length).tolist()
+    starts = [n * (stream.tokens - length) // max(1, count - 1) for n in range(count)]
+    spans = [(start, start + length) for start in starts]
+    return (
+        [stream.ids(*span).tolist() for span in spans],
+        [stream.mask(*span).tolist() for span in spans],
+    )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from puna.model.llama import Llama
@@ -30,14 +30,22 @@ class Comparison:
 
 
 @torch.no_grad()
-def compare(original: Llama, rounded: Llama, ids: Int[Tensor, "N T"]) -> Comparison:
-    """Let both models predict every token of each row from those before it.
+def compare(
+    original: Llama,
+    rounded: Llama,
+    ids: Int[Tensor, "N T"],
+    marked: Bool[Tensor, "N T"] | None = None,
+) -> Comparison:
+    """Let both models predict the tokens of each row from those before them.
 
     Scores exist for a few tokens at a time, so that a large vocabulary costs no memory.
+
+    Args:
+        marked: tokens that count, such as those of answers; None counts all but the first.
     """
     loss_original = loss_rounded = divergence = 0.0
     agreeing = tokens = 0
-    for states, others, targets in _states(original, rounded, ids):
+    for states, others, targets in _states(original, rounded, ids, marked):
         sure = original.logits(states).log_softmax(-1)
         trial = rounded.logits(others).log_softmax(-1)
         loss_original -= float(sure.gather(-1, targets).sum())
@@ -55,11 +63,15 @@ def compare(original: Llama, rounded: Llama, ids: Int[Tensor, "N T"]) -> Compari
 
 
 def _states(
-    original: Llama, rounded: Llama, ids: Int[Tensor, "N T"]
+    original: Llama, rounded: Llama, ids: Int[Tensor, "N T"], marked: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield what the heads of both read, [n, D], and the tokens that follow, [n, 1], in pieces."""
+    if marked is None:
+        marked = torch.ones_like(ids, dtype=torch.bool)
     piece = max(1, _SCORES_AT_ONCE // original.config.vocab)
-    for rows in torch.split(ids, max(1, _TOKENS_AT_ONCE // ids.shape[1])):
-        read = (model.hidden(rows)[:, :-1].flatten(0, 1) for model in (original, rounded))
-        targets = rows[:, 1:].reshape(-1, 1)
+    at_once = max(1, _TOKENS_AT_ONCE // ids.shape[1])
+    for rows, chosen in zip(torch.split(ids, at_once), torch.split(marked, at_once), strict=True):
+        counts = chosen[:, 1:]
+        read = (model.hidden(rows)[:, :-1][counts] for model in (original, rounded))
+        targets = rows[:, 1:][counts][:, None]
         yield from zip(*(torch.split(part, piece) for part in (*read, targets)), strict=True)

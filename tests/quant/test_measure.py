@@ -36,3 +36,15 @@ def test_a_model_does_not_diverge_from_itself() -> None:
     assert found.agreement == 1.0
     assert found.original == found.rounded
     assert torch.tensor(found.original).isfinite()
+
+
+def test_only_marked_tokens_count() -> None:
+    original = tiny_model()
+    rounded = quantize_model(tiny_model(), Recipe(scheme="int4"))
+    ids = rows(original, count=5)
+    marked = torch.zeros_like(ids, dtype=torch.bool)
+    marked[:, :2], marked[3, 10:14] = True, True  # the first of a row is predicted by nobody
+    p = original(ids)[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+    found = compare(original, rounded, ids, marked)
+    assert found.tokens == 5 + 4
+    assert found.original == pytest.approx(math.exp(-float(p[marked[:, 1:]].mean())), rel=1e-4)
