@@ -1,12 +1,13 @@
 // One token from one row of logits, without putting the vocabulary in order.
 //
 // Every filter comes to one edge: the last token, by score and then by id, that may be drawn. Blocks
-// of 256 tokens are known by their highest score; those that lie below a bound are never opened, and
+// of 64 tokens are known by their highest score; those that lie below a bound are never opened, and
 // the edge is found by dividing what is left, not by sorting it. Drawing adds up what lies above the
 // edge in the order of ids, so that the same number draws the same token as in puna/infer/sampling.py
 // (sums of weights are within 2e-6 of it).
 
-constexpr int64_t kBlock = 256;
+constexpr int64_t kBlock = 64;
+constexpr int kBins = 256;           // into which many candidates are counted before they are divided
 constexpr float kNothing = 28.0f;  // nats below the highest: 2^17 such tokens weigh 1e-7 of it
 
 struct Candidate {
@@ -107,11 +108,37 @@ Candidate* divide(Candidate* first, Candidate* last, double* weight_before) {
   return middle;
 }
 
+// Leaves those candidates among which the edge must lie, and the weight that is still to be passed.
+Candidate* narrow(Candidate* first, Candidate* end, double* target) {
+  float low = first->score, high = low;
+  for (const Candidate* c = first; c < end; ++c) {
+    low = c->score < low ? c->score : low;
+    high = c->score > high ? c->score : high;
+  }
+  const float unit = static_cast<float>(kBins - 1) / (high - low);
+  if (!std::isfinite(unit) || unit == 0.0f) return end;  // all are equal, or some are -inf
+  const auto bin_of = [&](const Candidate& c) { return static_cast<int>((high - c.score) * unit); };
+  const int lowest = static_cast<int>((high - low) * unit);
+  double weights[kBins + 1] = {};
+  for (const Candidate* c = first; c < end; ++c)
+    weights[bin_of(*c)] += static_cast<double>(c->weight);
+  int bin = 0;
+  for (; bin < lowest && weights[bin] <= *target; ++bin) *target -= weights[bin];
+  Candidate* kept = first;
+  for (const Candidate* c = first; c < end; ++c) {
+    const bool is_kept = bin_of(*c) == bin;
+    *kept = *c;
+    kept += is_kept;
+  }
+  return kept;
+}
+
 // The first candidate, in order, with which the sum of weights passes the target; the last of them
 // where none does. Their order in memory is lost.
 Candidate edge_of(Candidate* first, Candidate* end, double target) {
   Candidate edge{INFINITY, 0.0f, -1};
   double before = 0.0;
+  if (end - first > 16 * kBins) end = narrow(first, end, &target);
   while (first < end) {
     Candidate* last = end - 1;
     Candidate* middle = first + (end - first) / 2;  // the median of three goes to the end
@@ -134,17 +161,23 @@ Candidate edge_of(Candidate* first, Candidate* end, double target) {
 
 // Tokens whose score is at least `bound`, in the order of ids, with their weights.
 int64_t gather(const Vocabulary& v, float bound, Candidate* out) {
-  float scores[kBlock], weights[kBlock];
+  float scores[kBlock];
   int64_t count = 0;
   for (int64_t block = 0; block < v.blocks; ++block) {
     if (v.tops[block] < bound) continue;
     read_block(v, block, scores);
-    weigh_block(v, scores, weights);
     const int64_t begin = block * kBlock, n = v.count - begin < kBlock ? v.count - begin : kBlock;
     for (int64_t i = 0; i < n; ++i) {
-      out[count] = {scores[i], weights[i], static_cast<int32_t>(begin + i)};
+      out[count] = {scores[i], 0.0f, static_cast<int32_t>(begin + i)};
       count += scores[i] >= bound;
     }
+  }
+  for (int64_t i = 0; i < count; i += 16) {
+    float part[16] = {};
+    const int64_t n = count - i < 16 ? count - i : 16;
+    for (int64_t j = 0; j < n; ++j) part[j] = out[i + j].score;
+    store(part, exponential(load(part) - splat(v.top)));
+    for (int64_t j = 0; j < n; ++j) out[i + j].weight = part[j];
   }
   return count;
 }

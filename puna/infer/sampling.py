@@ -91,12 +91,11 @@ def sample(
         StateError: a row holds NaN, or no token that may be drawn.
     """
     scores = _penalized(logits, configs, seen)
-    uniforms = torch.zeros(len(configs), dtype=torch.float64)
-    for row, (config, generator) in enumerate(zip(configs, generators, strict=True)):
-        if config.temperature > 0:
-            uniforms[row] = torch.rand(1, generator=generator, dtype=torch.float64)
-    choices = [c.choice(u) for c, u in zip(configs, uniforms.tolist(), strict=True)]
-    chosen = choose(scores, choices)
+    uniforms = [
+        float(torch.rand(1, generator=generator, dtype=torch.float64)) if c.temperature > 0 else 0.0
+        for c, generator in zip(configs, generators, strict=True)
+    ]
+    chosen = choose(scores, [c.choice(u) for c, u in zip(configs, uniforms, strict=True)])
     is_sound = logits.amax(-1).isfinite() if chosen is None else chosen >= 0
     if not is_sound.all():
         raise StateError(
@@ -120,9 +119,10 @@ def _penalized(
 def chosen_by_torch(
     logits: Float[Tensor, "B V"],
     configs: Sequence[SamplingConfig],
-    uniforms: Float[Tensor, "B"],
+    uniforms: Sequence[float],
 ) -> Int[Tensor, "B"]:
-    """Choose the token of each row, rows of equal configs together."""
+    """Choose the token of each row by its number, rows of equal configs together."""
+    numbers = torch.tensor(uniforms, dtype=torch.float64)
     chosen = torch.empty(len(configs), dtype=torch.int64)
     for config in dict.fromkeys(configs):
         rows = [row for row, other in enumerate(configs) if other == config]
@@ -130,7 +130,7 @@ def chosen_by_torch(
         if config.temperature == 0:
             chosen[rows] = most_likely(scores).cpu()
         else:
-            chosen[rows] = draw(keep_likely(scores / config.temperature, config), uniforms[rows])
+            chosen[rows] = draw(keep_likely(scores / config.temperature, config), numbers[rows])
     return chosen
 
 

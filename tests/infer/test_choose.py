@@ -25,9 +25,7 @@ def chosen(scores: torch.Tensor, config: SamplingConfig, uniform: float, level: 
 
 
 def torch_chooses(scores: torch.Tensor, config: SamplingConfig, uniform: float) -> int:
-    return int(
-        chosen_by_torch(scores[None], [config], torch.tensor([uniform], dtype=torch.float64))[0]
-    )
+    return int(chosen_by_torch(scores[None], [config], [uniform])[0])
 
 
 def near_by(scores: torch.Tensor, config: SamplingConfig, uniform: float) -> set[int]:
@@ -48,7 +46,7 @@ def near_by(scores: torch.Tensor, config: SamplingConfig, uniform: float) -> set
 @EVERY_LEVEL
 @given(
     seed=st.integers(0, 10_000),
-    vocab=st.sampled_from([1, 2, 15, 255, 256, 257, 1500]),
+    vocab=st.sampled_from([1, 2, 15, 63, 64, 65, 1500]),
     spread=st.sampled_from([0.0, 0.5, 3.0, 20.0]),
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
     top_p=st.sampled_from([None, 0.0, 0.3, 0.9, 0.999, 1.0]),
