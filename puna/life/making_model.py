@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,30 @@ from puna.model.llama import Llama
 from puna.pretrain.extension import lengthen
 from puna.train.phase import PhaseConfig, run_phase
 
-BEFORE_SFT = ("curate", "tokenizer", "pack", "plan", "pretrain", "extend")
+BEFORE_PLAN = ("curate", "tokenizer", "pack")
+BEFORE_SFT = (*BEFORE_PLAN, "plan", "pretrain", "extend")
 
 
 def plan_stage(run: Run) -> dict[str, Any]:
-    """Decide the steps of every phase up to fine-tuning."""
+    """Decide the steps of every phase up to fine-tuning, and of what the recipe decides itself."""
     began = time.perf_counter()
     plan = measure_machine(run.recipe)
-    spent_s = _seconds_so_far(run) + time.perf_counter() - began
+    spent_s = seconds_of(run, BEFORE_PLAN) + time.perf_counter() - began
     tuned = run.recipe.tuning()
-    phases = {name: phase for name, phase in run.recipe.phases() if name not in tuned}
+    phases = {
+        name: phase for name, phase in run.recipe.phases() if phase.steps or name not in tuned
+    }
     return _decide(run, "plan", phases, spent_s=spent_s, plan=plan)
 
 
 def plan_sft_stage(run: Run) -> dict[str, Any]:
-    """Decide the steps of fine-tuning, which gets the time that is left."""
-    plan = {"dtype": run.plan()["dtype"]}
-    return _decide(run, "plan-sft", run.recipe.tuning(), spent_s=_seconds_so_far(run), plan=plan)
+    """Decide the steps of fine-tuning, which gets the time that is left.
+
+    What was pretrained is not lost to a machine that became slow: at least a step fits.
+    """
+    plan, spent_s = {"dtype": run.plan()["dtype"]}, seconds_of(run, BEFORE_SFT)
+    tuned = run.recipe.tuning()
+    return _decide(run, "plan-sft", tuned, spent_s=spent_s, plan=plan, must_fit=False)
 
 
 def pretrain_stage(run: Run) -> dict[str, Any]:
@@ -94,14 +102,28 @@ def final_folder(run: Run) -> Path:
     return run.stage("sft") / "model" if run.recipe.sft is not None else base_folder(run)
 
 
-def _seconds_so_far(run: Run) -> float:
-    """What the stages that are done have taken."""
-    done = (run.ledger.manifest(name) for name in BEFORE_SFT)
-    return float(sum(manifest["seconds"] for manifest in done if manifest))
+def seconds_of(run: Run, stages: Sequence[str]) -> float:
+    """Return what these stages took, as far as they are done.
+
+    A stage that was killed and continued has a manifest of the last call alone; what its phases
+    trained before stands in their checkpoints.
+    """
+    seconds = 0.0
+    for manifest in filter(None, map(run.ledger.manifest, stages)):
+        phases = manifest["facts"].get("phases", {}).values()
+        earlier_s = sum(max(0.0, phase["train_s"] - phase["last_call_s"]) for phase in phases)
+        seconds += manifest["seconds"] + earlier_s
+    return seconds
 
 
 def _decide(
-    run: Run, stage: str, phases: dict[str, PhaseConfig], *, spent_s: float, plan: dict[str, Any]
+    run: Run,
+    stage: str,
+    phases: dict[str, PhaseConfig],
+    *,
+    spent_s: float,
+    plan: dict[str, Any],
+    must_fit: bool = True,
 ) -> dict[str, Any]:
     """Plan these phases, write the plan down and return the steps."""
     decided = plan_steps(
@@ -110,6 +132,7 @@ def _decide(
         {name: run.stage("pack") / name for name in phases},
         dtype=plan["dtype"],
         left_s=seconds_for(run.recipe, phases, spent_s=spent_s),
+        must_fit=must_fit,
     )
     write_json(run.stage(stage) / f"{stage}.json", {**plan, **decided})
     return {"steps": decided["steps"]}

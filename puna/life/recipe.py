@@ -112,6 +112,12 @@ class Recipe:
             raise ConfigError(
                 f"recipe: {unplanned[0]}.steps is 0 and minutes is 0; give one of them."
             )
+        if unplanned and self.minutes <= self.reserve_minutes:
+            raise ConfigError(
+                f"recipe: minutes={self.minutes:g} and reserve_minutes={self.reserve_minutes:g}, "
+                "which are kept for evaluation and report; more minutes than those are expected. "
+                "Raise `minutes`."
+            )
 
     def phases(self) -> list[tuple[str, PhaseConfig]]:
         """Return every phase of training with its name, in order."""
