@@ -249,6 +249,22 @@ def test_the_maps_name_what_exists(name: str) -> None:
         assert verb in COMMANDS
 
 
+RUN_FOLDER = ("config.toml", "report.html", "stages/", "checkpoints/", "runs/")  # made by a run
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_the_docs_name_exist(path: Path) -> None:
+    """A path, or a name alone where the sentence is about one room; a test with its name."""
+    ours = [str(found.relative_to(ROOT)) for found in tracked()]
+    text = path.read_text(encoding="utf-8")
+    ending = r"\w/|\.(?:py|md|toml|cpp|h|inl|html|js|jinja)"
+    for name in re.findall(rf"`([\w./-]+(?:{ending}))(?:`|::)", text):
+        known = (ROOT / name).exists() or any(f"/{name}" in f"/{file}" for file in ours)
+        assert known or name.startswith(RUN_FOLDER), f"{path.name}: {name} does not exist"
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text):
+        assert f"def {test}(" in (ROOT / file).read_text(), f"{path.name}: {file} has no {test}"
+
+
 def test_links_in_the_docs_lead_somewhere() -> None:
     for path in DOCS:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
