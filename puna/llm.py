@@ -109,11 +109,11 @@ def load(
     elif isinstance(dtype, str):
         dtype = pick_dtype(dtype, place)
     if links is not None:
-        model = load_share(checkpoint, links, dtype=dtype)
+        model: Llama = load_share(checkpoint, links, dtype=dtype, recipe=recipe)
     else:
         model = load_model(checkpoint, device=str(place), dtype=dtype, as_stored=True)
-    if recipe is not None:
-        quantize_model(model, recipe)
+        if recipe is not None:
+            quantize_model(model, recipe)
     stop_ids = frozenset(checkpoint.stop_ids) | (tok.stop_ids if tok else frozenset())
     return LLM(
         model, tok, style=chat_style(checkpoint, tok), stop_ids=stop_ids, name=str(path),

@@ -57,7 +57,7 @@ def load_model(
         if as_stored and checkpoint.tensors[name].low is not None:
             _place_low(model, name.removesuffix(".weight"), checkpoint, dtype, device)
             continue
-        if as_stored and name == "embed.weight" and _keeps_embedding(checkpoint, dtype, device):
+        if as_stored and name == "embed.weight" and keeps_embedding(checkpoint, dtype, device):
             packed = pack("bf16", checkpoint.tensor(name))
             embedding = RowEmbedding(packed, torch.empty(0, dtype=dtype))
             setattr(model, name.removesuffix(".weight"), embedding)
@@ -84,7 +84,7 @@ def _place_low(
     low: Low | Packed | Tensor | None = stored.packed() if stored.packed is not None else None
     if low is None:
         low = stored.low()
-    if isinstance(low, Codes | Words) and not _has_kernel(low):
+    if isinstance(low, Codes | Words) and not has_kernel(low):
         low = low.weight().to(dtype)
     layer = as_layer(low, device)
     if name != "embed" or not isinstance(layer, QuantLinear):
@@ -100,9 +100,7 @@ def _place_low(
         model.head = layer
 
 
-def _keeps_embedding(
-    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device | str
-) -> bool:
+def keeps_embedding(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device | str) -> bool:
     """Say whether tokens are looked up in a bfloat16 file, which widening would double in memory.
 
     The product with the embedding, where it is the head too, wants the dtype of the model.
@@ -114,7 +112,7 @@ def _keeps_embedding(
     return is_low and has_head and is_narrow and torch.device(device).type == "cpu"
 
 
-def _has_kernel(codes: Codes | Words) -> bool:
+def has_kernel(codes: Codes | Words) -> bool:
     """Say whether puna.ops.lowbit can hold these codes; files of other tools may go further.
 
     It knows no code of -128, groups of whole words, and zeros within float16.

@@ -60,7 +60,8 @@ def leading(service: "Service") -> "Iterator[dict[str, Served]]":
     ending = _Ending(_TELL_S)
     line = Leader(links, on_loss=ending)
     try:
-        conductor, served = Conductor(links, line), {}
+        served: dict[str, Served] = {}
+        conductor = Conductor(links, line)
         for number, (name, llm) in enumerate(_load(service, links).items()):
             assert isinstance(llm.model, Share)
             own = own_part(llm.model, links, service.config)

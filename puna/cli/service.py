@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from puna.cli.options import Tools, Weights
@@ -65,19 +65,32 @@ def add_adapters(served: dict[str, Served], given: Sequence[str], config: Engine
     Raises:
         RequestError: an adapter has no name of its own, or no base.
     """
+    for name, base, folder in read_adapters(given, served):
+        llm = copy.copy(served[base].llm)
+        llm.model, llm.name = with_adapter(llm.model, folder), name
+        served[name] = Served.of(name, llm, config, root=served[base].name)
+
+
+def read_adapters(given: Sequence[str], models: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield name, base and folder of each adapter; the base is the first model where none is named.
+
+    Raises:
+        RequestError: an adapter has no name of its own, or no base.
+    """
+    names = list(models)
+    first = names[0]
     for text in given:
         name, _, where = text.partition("=")
         base, colon, folder = where.partition(":")
-        if not colon or base not in served:
-            base, folder = next(iter(served)), where
-        if not name or not folder or name in served:
+        if not colon or base not in names:
+            base, folder = first, where
+        if not name or not folder or name in names:
             raise RequestError(
                 f"--adapter: {text!r} was given; NAME=FOLDER or NAME=MODEL:FOLDER with a name that "
                 "no model has is expected."
             )
-        llm = copy.copy(served[base].llm)
-        llm.model, llm.name = with_adapter(llm.model, folder), name
-        served[name] = Served.of(name, llm, config, root=served[base].name)
+        names.append(name)
+        yield name, base, folder
 
 
 @contextlib.contextmanager

@@ -9,20 +9,26 @@ Source: Hu et al. 2021, arXiv:2106.09685; the files are those of Hugging Face's 
 import copy
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from puna.checkpoint.names import places
 from puna.errors import FormatError, NotFoundError
+from puna.model.config import ModelConfig
 from puna.model.llama import Llama
+from puna.ops.lowbit import Packed
+from puna.parallel.apply import Share, Summed
+from puna.parallel.shards import Division
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+Pairs = Mapping[str, tuple[Tensor, Tensor]]  # A and B, by puna's name of the layer
 # What changes the product and is not read here must be off.
 OFF: Mapping[str, tuple[Any, ...]] = {
     "bias": ("none", None),
@@ -64,12 +70,17 @@ def with_adapter(model: Llama, folder: Path | str) -> Llama:
     """
     folder = Path(folder)
     scale = _scale(_config(folder), where=str(folder / CONFIG))
-    pairs = _pairs(folder, model)
+    pairs = _pairs(folder, model.division.whole if isinstance(model, Share) else model.config)
+    if isinstance(model, Share):
+        pairs = dict(_own_pairs(model.division, pairs))
     adapted: Llama = _sharing(model)
     for name, (a, b) in pairs.items():
         room, _, own = name.rpartition(".")
         parent = adapted.get_submodule(room)
-        parent._modules[own] = _with_product(parent.get_submodule(own), a, scale * b)
+        layer = parent.get_submodule(own)
+        if isinstance(layer, Summed):  # each rank adds its part before the sum
+            parent, own, layer = layer, "inner", layer.inner
+        parent._modules[own] = _with_product(layer, a, scale * b)
     return adapted
 
 
@@ -112,7 +123,20 @@ def _scale(config: Mapping[str, Any], *, where: str) -> float:
     return float(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 
 
-def _pairs(folder: Path, model: Llama) -> dict[str, tuple[Tensor, Tensor]]:
+def _own_pairs(division: Division, pairs: Pairs) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+    """Yield a rank's part of each pair: A takes what the layer takes, B gives what it gives."""
+    for shard in division.shards():
+        pair = pairs.get(shard.source.removesuffix(".weight"))
+        if pair is not None:
+            a, b = pair
+            if shard.dim == 0:
+                b = shard.cut(b)
+            else:
+                a = shard.cut(a)
+            yield shard.target.removesuffix(".weight"), (a, b)
+
+
+def _pairs(folder: Path, config: ModelConfig) -> Pairs:
     """Return A and B of each adapted layer, by puna's name of the layer."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -130,7 +154,7 @@ def _pairs(folder: Path, model: Llama) -> dict[str, tuple[Tensor, Tensor]]:
         ) from None
     layers = {
         place.name.removesuffix(".weight"): place
-        for place in places(model.config, "huggingface")
+        for place in places(config, "huggingface")
         if place.puna.startswith("blocks.") and len(place.shape) == 2
     }
     halves: dict[str, dict[str, Tensor]] = {}
@@ -170,10 +194,17 @@ def _sharing(module: nn.Module) -> Any:
 
 def _with_product(layer: nn.Module, a: Tensor, b: Tensor) -> nn.Module:
     if type(layer) is not nn.Linear:
-        return Adapted(layer, a, b)
+        device = _device_of(layer)
+        return Adapted(layer, a.to(device), b.to(device))
     weight = layer.weight
     product = (b @ a).to(weight.device)
     twin: nn.Module = _sharing(layer)
     merged = (weight.float() + product).to(weight.dtype)
     twin._parameters["weight"] = nn.Parameter(merged, requires_grad=False)
     return twin
+
+
+def _device_of(layer: nn.Module) -> torch.device:
+    """Return where a layer of few bits lies."""
+    packed = getattr(layer, "packed", None)
+    return packed.codes.device if isinstance(packed, Packed) else next(layer.buffers()).device

@@ -1,69 +1,127 @@
-"""A rank's share of a Llama: the same class with fewer blocks and heads, joined to the others.
+"""A rank's share of a Llama: the same decoder with fewer blocks and heads, joined to the others.
 
 The model's forward pass does not know of it. Where a matrix takes only some of its columns, its
 product is summed over the ranks; where a stage has no embedding, it receives states instead; where
-it has no head, it hands them on. `puna.checkpoint.shard` fills in the weights.
+it has no head, it hands them on. `puna.checkpoint.shard` fills in the weights, in as many bits as
+they have, and joins the share when all are there.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
-import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from puna.model.config import ModelConfig
+from puna.model.cache import KVCache
 from puna.model.llama import Llama
 from puna.parallel.links import Links
-from puna.parallel.shards import local_config, refuse_uneven, vocab_shares
+from puna.parallel.shards import Division
+
+SUMMED = ("attn.wo", "mlp.down")  # divided along their inputs
 
 
-class SummedLinear(nn.Module):
+class Share(Llama):
+    """One rank's part of a model. Its `config` tells its own heads and layers."""
+
+    def __init__(self, division: Division) -> None:
+        """Make the part, its weights still to be filled in.
+
+        Raises:
+            ConfigError: the model cannot be divided over this mesh.
+        """
+        super().__init__(division.own)
+        self.division = division
+        # Set on rank 0 of a mesh in service: computes the states of a text on all ranks.
+        self.ask: Callable[[Tensor], Tensor] | None = None
+        if self.head is None and division.mesh.is_last:
+            self.head = nn.Linear(self.config.width, self.config.vocab, bias=False)
+
+    def join(self, links: Links) -> None:
+        """Put what speaks to the other ranks into the places of what is divided."""
+        mesh, spans = self.division.mesh, self.division.vocab_spans
+        for block in self.blocks:
+            for name in SUMMED:
+                room, _, own = name.partition(".")
+                owner = block.get_submodule(room)
+                owner.add_module(own, Summed(owner.get_submodule(own), links))
+        if mesh.is_first:
+            embed: nn.Module = SharedEmbedding(self.embed, spans[mesh.tensor_rank], links)
+        else:
+            embed = Received(self.config.width, links, like=next(self.blocks.parameters()))
+        self.add_module("embed", embed)
+        if mesh.is_last:
+            assert self.head is not None
+            self.head = GatheredHead(self.head, spans, links)
+        else:
+            self.add_module("norm", HandedOn(links))
+            self.head = NoHead()
+
+    def hidden(
+        self,
+        ids: Int[Tensor, "B T"],
+        *,
+        documents: Int[Tensor, "B T"] | None = None,
+        cache: KVCache | None = None,
+        counts: Int[Tensor, "B"] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Return this stage's states; a text by itself, asked for on rank 0, goes to all ranks."""
+        if cache is None and documents is None and self.ask is not None:
+            return self.ask(ids)
+        return super().hidden(ids, documents=documents, cache=cache, counts=counts)
+
+
+class Summed(nn.Module):
     """A matrix that is divided along its inputs: each rank gives a part of every output."""
 
-    def __init__(self, whole: nn.Linear, links: Links) -> None:
+    def __init__(self, inner: nn.Module, links: Links) -> None:
         super().__init__()
-        self.weight, self._links = whole.weight, links
+        self.inner, self._links = inner, links
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the whole product."""
-        return self._links.sum(F.linear(x, self.weight))
+        return self._links.sum(self.inner(x))
 
 
 class SharedEmbedding(nn.Module):
     """The rows of some tokens; what the ranks find is summed, and all but one find zeros."""
 
-    def __init__(self, span: tuple[int, int], width: int, links: Links) -> None:
+    def __init__(self, inner: nn.Module, span: tuple[int, int], links: Links) -> None:
         super().__init__()
         self._begin, self._end = span
-        self.weight = nn.Parameter(torch.empty(self._end - self._begin, width))
-        self._links = links
+        self.inner, self._links = inner, links
+
+    @property
+    def weight(self) -> Tensor:
+        """The rows, or what tells their dtype and device."""
+        return self.inner.get_parameter("weight")
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return the row of each token."""
         is_own = (ids >= self._begin) & (ids < self._end)
-        rows = F.embedding(torch.where(is_own, ids - self._begin, 0), self.weight)
+        rows = self.inner(torch.where(is_own, ids - self._begin, 0))
         return self._links.sum(rows * is_own[..., None])
 
 
 class GatheredHead(nn.Module):
     """The logits of some tokens; the first rank of the stage gets them all."""
 
-    def __init__(self, spans: list[tuple[int, int]], own: int, width: int, links: Links) -> None:
+    def __init__(self, inner: nn.Module, spans: Sequence[tuple[int, int]], links: Links) -> None:
         super().__init__()
         self._widths = [end - begin for begin, end in spans]
-        self.weight = nn.Parameter(torch.empty(self._widths[own], width))
-        self._links = links
+        self.inner, self._links = inner, links
 
     def forward(self, x: Tensor) -> Tensor:
         """Return all logits on the first rank, and none on the others."""
-        return self._links.gather(F.linear(x, self.weight).float(), self._widths)
+        return self._links.gather(self.inner(x).float(), self._widths)
 
 
 class Received(nn.Module):
     """In the place of the embedding: the states that the stage before has computed."""
 
-    def __init__(self, width: int, links: Links) -> None:
+    def __init__(self, width: int, links: Links, *, like: Tensor) -> None:
         super().__init__()
-        # No rows, but the dtype and the device of states.
-        self.weight = nn.Parameter(torch.empty(0, width))
+        # No rows, but the dtype and the device of states: those of the norms.
+        self.weight = nn.Parameter(like.new_empty(0, width), requires_grad=False)
         self._links = links
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -90,32 +148,3 @@ class NoHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return no logits."""
         return x[..., :0]
-
-
-def make_share(config: ModelConfig, links: Links) -> Llama:
-    """Return this rank's share of a model, its weights still to be filled in.
-
-    Its `config` tells the heads and layers that this rank has, and the whole vocabulary.
-
-    Raises:
-        ConfigError: the model cannot be divided over this mesh.
-    """
-    mesh = links.mesh
-    refuse_uneven(config, mesh)
-    model = Llama(local_config(config, mesh))
-    spans = vocab_shares(config, mesh)
-    for block in model.blocks:
-        for owner, name in ((block.attn, "wo"), (block.mlp, "down")):
-            assert isinstance(owner, nn.Module)
-            owner.add_module(name, SummedLinear(getattr(owner, name), links))
-    if mesh.is_first:
-        embed: nn.Module = SharedEmbedding(spans[mesh.tensor_rank], config.width, links)
-    else:
-        embed = Received(config.width, links)
-    model.add_module("embed", embed)
-    if mesh.is_last:
-        model.head = GatheredHead(spans, mesh.tensor_rank, config.width, links)
-    else:
-        model.add_module("norm", HandedOn(links))
-        model.head = NoHead()
-    return model

@@ -38,6 +38,11 @@ class _Line:
         self._lost: StateError | None = None
         self._loss = threading.Lock()
 
+    @property
+    def lost(self) -> StateError | None:
+        """What was lost, if anything was."""
+        return self._lost
+
     def check(self) -> None:
         """Raise what was lost, if anything was."""
         if self._lost is not None:

@@ -36,12 +36,12 @@ class Links:
         """
         self.mesh, self.device = mesh, device
         self.silence_s = silence_s
-        is_cuda = device.type == "cuda"
-        if is_cuda:
+        everything, kind = backends_of(device)
+        if device.type == "cuda":
             torch.cuda.set_device(device)
         try:
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if is_cuda else "gloo",
+                everything,
                 rank=mesh.rank,
                 world_size=mesh.size,
                 timeout=timedelta(seconds=JOIN_S),
@@ -49,7 +49,6 @@ class Links:
             everybody = list(range(mesh.size))
             self.control = _group(everybody, silence_s, "gloo")
             self._agreement = _group(everybody, JOIN_S, "gloo")
-            kind = "nccl" if is_cuda else "gloo"
             self._forward = _group(everybody, WORK_S, kind)
             self._back = _group(everybody, WORK_S, kind)
             teams = [_group(mesh.team(s), WORK_S, kind) for s in range(mesh.pipeline)]
@@ -108,15 +107,15 @@ class Links:
         dist.recv(x, self.mesh.rank - self.mesh.tensor, group=self._forward)
         return x
 
-    def tell(self, logits: Tensor) -> None:
-        """Send the logits of a step to the leader."""
-        self._send(logits, 0, self._back)
+    def tell(self, result: Tensor) -> None:
+        """Send logits or states to the leader."""
+        self._send(result, 0, self._back)
 
-    def hear(self, rows: int, vocab: int) -> Tensor:
-        """Return the logits of the oldest step whose logits were not heard yet, [rows, V]."""
-        logits = torch.empty(rows, vocab, device=self.device)
-        dist.recv(logits, self.mesh.teller, group=self._back)
-        return logits
+    def hear(self, rows: int, width: int) -> Tensor:
+        """Return the oldest result that was not heard yet: [rows, V] of a step, or [rows, D]."""
+        result = torch.empty(rows, width, device=self.device)
+        dist.recv(result, self.mesh.teller, group=self._back)
+        return result
 
     def least(self, number: int) -> int:
         """Return the smallest of the numbers that the ranks give, on each of them."""
@@ -155,6 +154,16 @@ class Links:
                 "which compute together only within a step of the engine. Load the model whole for "
                 "anything else."
             )
+
+
+def backends_of(device: torch.device) -> tuple[str, str]:
+    """Return what carries all kinds of tensors, and what carries those of a step.
+
+    The line and the agreements of the beginning are numbers of processors everywhere.
+    """
+    if device.type == "cuda":
+        return "cpu:gloo,cuda:nccl", "nccl"
+    return "gloo", "gloo"
 
 
 def _group(ranks: list[int], timeout_s: float, kind: str) -> dist.ProcessGroup:

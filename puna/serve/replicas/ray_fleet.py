@@ -87,6 +87,9 @@ def open_fleet(build: Build, *, replicas: int, device: str) -> Iterator[RayFleet
         StateError: a replica could not be started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
+    # Ray runs workers at nice 15, as guests of a machine; these are the service itself, and beside
+    # anything that computes they would not even start.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
         from ray import serve
