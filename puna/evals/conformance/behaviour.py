@@ -40,6 +40,24 @@ def check_grows_evenly(session: Session, vector: Vector) -> str | None:
     return None
 
 
+def check_begins_once(session: Session, vector: Vector) -> str | None:
+    """A text to be continued has one token more than its words: the one that begins it.
+
+    The bodies hold a text once, twice and so on, so that the line through their lengths says what
+    stands before the first.
+    """
+    counts = [session.prompt_tokens(vector, body) for body in vector.input["bodies"]]
+    steps = {after - before for before, after in pairwise(counts)}
+    if len(steps) != 1:
+        raise Inconclusive(f"texts that grow evenly have {counts} tokens")
+    before = counts[0] - steps.pop()
+    if before == 1:
+        return None
+    return (
+        f"{before} tokens stand before the text ({counts} tokens); one begin-of-text is expected."
+    )
+
+
 def check_text_stays_text(session: Session, vector: Vector) -> str | None:
     """The name of a control token costs what a text like it costs."""
     body = json.dumps(vector.input["body"])

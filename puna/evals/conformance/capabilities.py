@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date as Date
 from typing import Any
 
-from puna.evals.conformance.renderers import Crash, Refusal, Renderer, Rendering
+from puna.evals.conformance.renderers import Crash, Learner, Refusal, Renderer, Rendering
 from puna.evals.conformance.segments import joined
 from puna.evals.conformance.vectors import Question
 from puna.tokenizer.specials import END_OF_TURN, IMAGE, START_HEADER
@@ -135,7 +135,11 @@ _PAIRS: Mapping[str, tuple[str, Question, Question]] = {
 
 MEANINGS: Mapping[str, str] = {
     name: probe[0] for table in (_PROBES, _PAIRS) for name, probe in table.items()
-} | {"controls": "control tokens told from texts"}
+} | {
+    "controls": "control tokens told from texts",
+    "padding": "the token for padding named",
+    "mask": "the mask of the loss",
+}
 
 
 def probe(renderer: Renderer, *, dialect: str | None = None) -> Capabilities:
@@ -148,6 +152,8 @@ def probe(renderer: Renderer, *, dialect: str | None = None) -> Capabilities:
         first, second = renderer.render(one), renderer.render(other)
         answers[name] = _shown(first, lambda _: True) if first != second else NO
     answers["controls"] = YES if renderer.knows_controls else NO
+    answers["padding"] = YES if renderer.padding is not None else NO
+    answers["mask"] = YES if isinstance(renderer, Learner) else NO
     return Capabilities(dialect=dialect or find_dialect(renderer), answers=answers)
 
 

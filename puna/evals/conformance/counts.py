@@ -66,7 +66,7 @@ def _server_count(session: Session, vector: Vector) -> int:
     asked = {"messages": body["messages"], "max_tokens": 1, "temperature": 0}
     wanted = Vector(
         id=vector.id, group=GROUP, pitfalls=("B1",), source=vector.source, says=vector.says,
-        needs=(), input={"check": "counts"}, expect={},
+        needs=(), input={"check": "counts", "optional": True}, expect={},
     )  # fmt: skip
     return session.prompt_tokens(wanted, asked)
 
@@ -90,6 +90,8 @@ def _counted(
         given = _server_count(session, vector)
     except Malformed as error:
         return judged(counted, "failed", str(error))
+    except Refused as error:  # such as a prompt beyond the context
+        return judged(counted, "refused", str(error))
     except Inconclusive as error:
         return judged(counted, "skipped", str(error))
     if given != expected:

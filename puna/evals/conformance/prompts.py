@@ -10,9 +10,15 @@ from typing import Any
 
 from puna.evals.conformance.capabilities import Capabilities, facts, probe
 from puna.evals.conformance.outcome import Outcome, Report, difference, judged, verdict
-from puna.evals.conformance.renderers import Crash, Refusal, Renderer
+from puna.evals.conformance.renderers import Crash, Learner, Refusal, Renderer
 from puna.evals.conformance.segments import from_json, joined
-from puna.evals.conformance.shapes import misfit, opacity_misfit, prefix_misfit
+from puna.evals.conformance.shapes import (
+    learned_misfit,
+    misfit,
+    opacity_misfit,
+    padding_misfit,
+    prefix_misfit,
+)
 from puna.evals.conformance.vectors import Vector, load, question
 
 OWN_WORDING = "in its own wording"
@@ -85,6 +91,11 @@ def _loose(renderer: Renderer, vector: Vector, loose: Mapping[str, Any]) -> Outc
         return judged(vector, "failed", rendered.reason)
     if loose.get("opaque"):
         return verdict(vector, [opacity_misfit(renderer, asked)])
+    if loose.get("pads_apart"):
+        return verdict(vector, [padding_misfit(renderer)])
+    if "learned" in loose:
+        assert isinstance(renderer, Learner)  # the vector needs one
+        return verdict(vector, [learned_misfit(renderer, asked, loose["learned"])])
     if "prefixes" in loose:
         return verdict(vector, [prefix_misfit(renderer, asked, loose["prefixes"])])
     return verdict(vector, [misfit(rendered, asked, loose)])

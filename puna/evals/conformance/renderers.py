@@ -7,15 +7,16 @@ crashes. A server that shows its prompts is a third kind (`puna.evals.conformanc
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jinja2
 
 from puna.chat.dates import short_date
 from puna.chat.format import ChatFormat
 from puna.chat.jinja import compile_template
+from puna.chat.pieces import Prompt
 from puna.errors import FormatError, NotFoundError, RequestError
-from puna.evals.conformance.segments import Segments, from_ids, split
+from puna.evals.conformance.segments import Segments, from_ids, joined, split
 from puna.evals.conformance.vectors import Question
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.specials import BEGIN_OF_TEXT, END_OF_TURN
@@ -38,8 +39,20 @@ class Crash:
 Rendering = Segments | Refusal | Crash
 
 
+@runtime_checkable
+class Learner(Protocol):
+    """A renderer that knows which part of a dialog a model is trained to say."""
+
+    def learned(self, question: Question) -> str | Refusal:
+        """Return what the loss is on, with the names of its control tokens."""
+
+
 class Renderer(Protocol):
     """Turns dialogs into prompts."""
+
+    @property
+    def padding(self) -> str | None:
+        """The token that fills short rows of a batch, where it is known."""
 
     @property
     def knows_controls(self) -> bool:
@@ -57,9 +70,17 @@ class TemplateRenderer:
 
     knows_controls = False
 
-    def __init__(self, text: str, *, bos: str = BEGIN_OF_TEXT, eos: str = END_OF_TURN) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        bos: str = BEGIN_OF_TEXT,
+        eos: str = END_OF_TURN,
+        padding: str | None = None,
+    ) -> None:
         self._template = compile_template(text)
         self._bos, self._eos = bos, eos
+        self.padding = padding
 
     def render(self, question: Question) -> Rendering:
         """Render one dialog; a raise_exception of the template is a refusal."""
@@ -92,6 +113,8 @@ class FormatRenderer:
 
     def __init__(self, tok: Tokenizer, dialect: str) -> None:
         self._tok = tok
+        by_id = {number: name for name, number in tok.specials.items()}
+        self.padding = None if tok.pad_id is None else by_id.get(tok.pad_id)
         self._formats = {
             in_user: ChatFormat(tok, dialect, tools_in="user" if in_user else "system")
             for in_user in (True, False)
@@ -104,8 +127,20 @@ class FormatRenderer:
 
     def ids(self, question: Question) -> list[int] | Refusal:
         """Render one dialog to ids."""
+        prompt = self._prompt(question)
+        return prompt if isinstance(prompt, Refusal) else prompt.ids
+
+    def learned(self, question: Question) -> str | Refusal:
+        """Return what the loss is on, with the names of its control tokens."""
+        prompt = self._prompt(question)
+        if isinstance(prompt, Refusal):
+            return prompt
+        masked = zip(prompt.ids, prompt.loss_mask, strict=True)
+        return joined(from_ids(self._tok, [token for token, is_learned in masked if is_learned]))
+
+    def _prompt(self, question: Question) -> Prompt | Refusal:
         try:
-            prompt = self._formats[question.tools_in_user].render(
+            return self._formats[question.tools_in_user].render(
                 question.messages,
                 [*question.builtin_tools, *question.tools],
                 question.date,
@@ -113,7 +148,6 @@ class FormatRenderer:
             )
         except RequestError as error:
             return Refusal(str(error))
-        return prompt.ids
 
 
 def open_template(path: Path | str) -> TemplateRenderer:
@@ -158,7 +192,8 @@ def _with_template(path: Path, text: Any, config: dict[str, Any]) -> TemplateRen
             f"{path}: no chat_template in it; a template is expected. Give the template's own file."
         )
     bos, eos = _token(config.get("bos_token")), _token(config.get("eos_token"))
-    return TemplateRenderer(text, bos=bos or BEGIN_OF_TEXT, eos=eos or END_OF_TURN)
+    padding = _token(config.get("pad_token"))
+    return TemplateRenderer(text, bos=bos or BEGIN_OF_TEXT, eos=eos or END_OF_TURN, padding=padding)
 
 
 def _token(given: Any) -> str | None:

@@ -33,6 +33,7 @@ CHECKS: Mapping[str, Check] = {
     "survives": forms.check_survives,
     "same_prompt": behaviour.check_same_prompt,
     "grows_evenly": behaviour.check_grows_evenly,
+    "begins_once": behaviour.check_begins_once,
     "text_stays_text": behaviour.check_text_stays_text,
     "stream": behaviour.check_stream,
     "done": behaviour.check_done,

@@ -16,6 +16,7 @@ from puna.evals.conformance.client import Answer, Client
 from puna.evals.conformance.renderers import Crash, Refusal, Renderer, Rendering
 from puna.evals.conformance.segments import NAMES, Control, Segments, merged, split
 from puna.evals.conformance.vectors import Question
+from puna.tokenizer.specials import BEGIN_OF_TEXT
 
 _HELLO = Question(messages=({"role": "user", "content": "Hi"},))
 
@@ -64,6 +65,7 @@ def _wire(message: Mapping[str, Any]) -> dict[str, Any]:
 
 class _Tokens:
     knows_controls = True
+    padding = None
 
     def __init__(self, client: Client, model: str) -> None:
         self._client, self._model = client, model
@@ -104,7 +106,10 @@ class _Tokens:
 
 
 class _Text:
+    """llama.cpp cuts a begin-of-text that its tokenizer writes; here it stands before the text."""
+
     knows_controls = False
+    padding = None
 
     def __init__(self, client: Client, model: str) -> None:
         self._client, self._model = client, model
@@ -114,7 +119,9 @@ class _Text:
         if trouble := _trouble(answer):
             return trouble
         text = answer.body.get("prompt") if isinstance(answer.body, dict) else None
-        return split(text) if isinstance(text, str) else Crash("/apply-template gave no prompt")
+        if not isinstance(text, str):
+            return Crash("/apply-template gave no prompt")
+        return split(text if text.startswith(BEGIN_OF_TEXT) else BEGIN_OF_TEXT + text)
 
 
 def _trouble(answer: Answer) -> Refusal | Crash | None:

@@ -13,11 +13,11 @@ from typing import Any
 from puna.chat.format import ChatFormat
 from puna.evals.conformance.layout import Layout, Turn, read_layout
 from puna.evals.conformance.outcome import difference
-from puna.evals.conformance.renderers import Crash, Refusal, Renderer
+from puna.evals.conformance.renderers import Crash, Learner, Refusal, Renderer
 from puna.evals.conformance.segments import NAMES, Segments, joined, merged, to_ids
 from puna.evals.conformance.vectors import Question
 from puna.tokenizer.ranks import RankTokenizer
-from puna.tokenizer.specials import END_OF_MESSAGE, END_OF_TURN
+from puna.tokenizer.specials import END_OF_MESSAGE, END_OF_TEXT, END_OF_TURN
 
 BYTES = RankTokenizer([bytes([value]) for value in range(256)])  # every text has ids in it
 _READER = ChatFormat(BYTES, "meta")
@@ -30,7 +30,7 @@ def misfit(segments: Segments, asked: Question, expect: Expected) -> str | None:
     layout = read_layout(segments)
     if layout.trouble:
         return layout.trouble
-    if layout.begins > 1:
+    if layout.begins > 1 or (expect.get("begins") and not layout.begins):
         return f"{layout.begins} begin-of-text tokens; one is expected."
     return (
         _reply_misfit(layout, asked)
@@ -149,6 +149,24 @@ def _declared_misfit(segments: Segments, declared: Sequence[Sequence[str]]) -> s
             if word not in text:
                 return f"{word!r} of the function {words[0]!r} is not in the prompt."
     return None
+
+
+def padding_misfit(renderer: Renderer) -> str | None:
+    """Say whether short rows are filled with a token that also ends an answer.
+
+    The loss leaves padding out, and so a model would never learn to say that token.
+    """
+    if renderer.padding not in (END_OF_TURN, END_OF_MESSAGE, END_OF_TEXT):
+        return None
+    return f"{renderer.padding} fills short rows and ends answers; a token of its own is expected."
+
+
+def learned_misfit(renderer: Learner, asked: Question, expected: Sequence[str]) -> str | None:
+    """Say how the part that a model is trained to say differs from the assistant's messages."""
+    learned = renderer.learned(asked)
+    return (
+        learned.reason if isinstance(learned, Refusal) else difference("".join(expected), learned)
+    )
 
 
 def prefix_misfit(renderer: Renderer, asked: Question, counts: Sequence[int]) -> str | None:

@@ -58,9 +58,18 @@ def _vector(row: Mapping[str, Any]) -> Vector:
         source=tuple(row["source"]),
         says=row["says"],
         needs=tuple(row.get("needs", ())),
-        input=row["input"],
-        expect=row["expect"],
+        input=_written_out(row["input"]),
+        expect=_written_out(row["expect"]),
     )
+
+
+def _written_out(value: Any) -> Any:
+    """Write out the long texts: `{"runs": [["a", 1], [" ", 30000]]}` says how often each stands."""
+    if isinstance(value, dict):
+        if value.keys() == {"runs"}:
+            return "".join(text * count for text, count in value["runs"])
+        return {key: _written_out(item) for key, item in value.items()}
+    return [_written_out(item) for item in value] if isinstance(value, list) else value
 
 
 def question(given: Mapping[str, Any], *, date: str | None = None) -> Question:

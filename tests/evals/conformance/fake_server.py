@@ -197,7 +197,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server_
         if is_text:
             texts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
-            prompts = [BYTES.encode(text, bos=True) for text in texts]
+            prompts = [BYTES.encode(text, bos="no_bos" not in server.faults) for text in texts]
         else:
             prompts = [server.prompt(body)] * body.get("n", 1)
         if len(prompts[0]) >= CONTEXT and "cuts_prompts" not in server.faults:

@@ -11,11 +11,13 @@ from puna.evals.conformance.outcome import Report
 from puna.evals.conformance.prompts import OWN_WORDING, check_renderer
 from puna.evals.conformance.renderers import (
     FormatRenderer,
+    Refusal,
     Renderer,
     TemplateRenderer,
     open_template,
 )
 from puna.evals.conformance.shapes import BYTES
+from puna.evals.conformance.vectors import Question
 from tests.testdata import testdata
 
 # A template of the tests' own in the frame of Llama 3: whole, with functions and results of tools.
@@ -107,8 +109,30 @@ def test_wording_of_dates_and_tools_is_a_template_s_own() -> None:
     assert "'Here are functions." in of(strict, "failed")["prompts.functions-in-system"]
 
 
+@pytest.mark.parametrize(("pad", "status"), [("<|eot_id|>", "failed"), ("<|pad|>", "passed")])
+def test_padding_that_ends_answers_is_found(tmp_path: Path, pad: str, status: str) -> None:
+    """B3: what fills short rows is left out of the loss, and so is never learned."""
+    config = {"chat_template": FRAME, "pad_token": {"content": pad}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    report = check_renderer(open_template(tmp_path), subject="folder")
+    assert "prompts.padding" in of(report, status)
+    assert report.facts["the token for padding named"] == "yes"
+    assert "prompts.padding" in of(check(FRAME), "skipped")
+
+
+def test_a_mask_that_leaves_out_the_terminators_is_found() -> None:
+    class Forgetful(FormatRenderer):
+        def learned(self, question: Question) -> str | Refusal:
+            learned = super().learned(question)
+            return learned if isinstance(learned, Refusal) else learned.replace("<|eot_id|>", "")
+
+    report = check_renderer(Forgetful(BYTES, "meta"), subject="forgetful", dialect="meta")
+    assert "<|eot_id|>" in of(report, "failed")["prompts.learned"]
+
+
 # what is changed in the template, into what, and the vector that finds it
 BROKEN = {
+    "no-begin-of-text": ("{{- bos_token }}", "", "prompts.begin-of-text"),
     "begin-of-text-twice": ("{{- bos_token }}", "{{- bos_token + bos_token }}", "prompts.chat"),
     "blank-line": ("<|end_header_id|>\\n\\n\" + (", "<|end_header_id|>\\n\" + (", "prompts.chat"),
     "role-tool": ('"ipython" if message.role == "tool" else message.role', "message.role",

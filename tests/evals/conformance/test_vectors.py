@@ -48,8 +48,7 @@ def test_the_readme_names_every_file_and_every_check() -> None:
 def test_every_pitfall_of_tools_and_chat_has_a_vector() -> None:
     guarded = {pitfall for group in GROUPS for v in load(group) for pitfall in v.pitfalls}
     assert {f"T{n}" for n in range(1, 14)} <= guarded
-    # B2 (no BOS), B3 (padding) and B9 (long runs) are about base models, training and tokenizers.
-    assert {"B1", "B4", "B5", "B6", "B7", "B8", "B10", "B11"} <= guarded
+    assert {f"B{n}" for n in range(1, 12)} <= guarded
 
 
 def test_ids_of_prompts_are_those_of_llama_3() -> None:
