@@ -23,6 +23,7 @@ METHOD = "puna_panels"  # in `quantization_config`
 VERSION = 1
 _FORM, _PANELS, _SCALES, _ZEROS = "form", "panels", "panel_scales", "panel_zeros"
 _BITS: dict[int, Format] = {4: "int4", 8: "int8"}
+_ENDLESS = 0x7C00  # bits of float16 from which on there are infinities and NaN
 _UNITS = 126  # exponents of float32's whole numbers reach so far
 
 
@@ -90,7 +91,7 @@ def join_panels(found: dict[str, StoredTensor], place: Place, *, where: str) -> 
                 f"{spot}: its {name} are {part.dtype} {list(part.shape)}; {kinds[name]} "
                 f"{list(expected[name])} are expected. The file is damaged."
             )
-    low = partial(_packed, parts, _BITS[bits], group, 2.0**exponent)
+    low = partial(_packed, parts, _BITS[bits], group, 2.0**exponent, spot)
     joined = StoredTensor(
         shape=place.shape,
         dtype=_BITS[bits].upper(),
@@ -102,8 +103,17 @@ def join_panels(found: dict[str, StoredTensor], place: Place, *, where: str) -> 
     return joined
 
 
-def _packed(parts: dict[str, StoredTensor], form: Format, group: int, unit: float) -> Packed:
+def _packed(
+    parts: dict[str, StoredTensor], form: Format, group: int, unit: float, spot: str
+) -> Packed:
+    """Map the matrix; its scales and zeros are read, to see that they are numbers."""
     rows, columns = parts[_FORM].read(None).tolist()[1:3]
+    for name in parts.keys() & {_SCALES, _ZEROS}:
+        if int((parts[name].read(None).view(torch.int16) & 0x7FFF).max()) >= _ENDLESS:
+            raise FormatError(
+                f"{spot}: its {name} hold NaN or infinities; finite numbers are expected. The file "
+                "is damaged: quantize again."
+            )
     return Packed(
         format=form,
         out=rows,
