@@ -1,16 +1,18 @@
-"""The server beside its own engine: what HTTP costs, many requests at once, and a known prefix.
+"""The server beside its own engine and beside llama.cpp: six figures, each with its goal.
 
-One request over HTTP as a stream, against the same request on the engine alone: the two take turns,
-and the medians are compared. The time to the first token of a 2,000-token prompt, new and the
-second time, and the processor time of the server for each. Text that repeats itself, with guesses
-and without. Sixteen requests at once, about 128 tokens in and 128 out, over HTTP: where a .gguf is
-given, llama-cpp-python's server gets the same sixteen, and the two take turns.
-Run: python bench/serve.py [--quick] [--model MODEL] [--quantize int4] [--peer FILE.gguf]
+`start`: from the command to the first answer. `one`: a request over HTTP, as a stream, against the
+same request on the engine alone. `prefix`: the time to the first token of a 2,000-token prompt, new
+and the second time. `lookup` and `draft`: text that repeats itself, with guesses and without, from
+the text itself and from a small model. `many`: sixteen requests at once, about 128 tokens in and
+128 out, over HTTP; where a .gguf is given, beside llama.cpp (bench/serve_peers.py). Sides take
+turns, figures are medians, and weights are random unless a MODEL is given.
+Run: python bench/serve.py [--quick] [--model MODEL] [--peer FILE.gguf] [--only one,many]
 """
 
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -20,17 +22,18 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+import serve_peers
 import torch
 
 from puna import __version__
 from puna.checkpoint.huggingface import save_huggingface
 from puna.device import machine, measure_read_bandwidth
-from puna.infer.engine import EngineConfig
+from puna.infer.driver import Driver
+from puna.infer.engine import Engine, EngineConfig
 from puna.infer.request import Request
 from puna.infer.sampling import SamplingConfig
 from puna.llm import LLM, load
@@ -41,31 +44,13 @@ from puna.serve.served import Served
 from puna.tokenizer.ranks import RankTokenizer
 
 GREEDY = SamplingConfig(temperature=0)
+PARTS = ("start", "one", "prefix", "lookup", "draft", "many")
 TOKENS = 128
-PORT, PEER_PORT = "8731", "8732"
-GUESSES = 6  # a step, where guesses are measured
-WORDS = [
-    "the",
-    "big",
-    "dog",
-    "saw",
-    "a",
-    "little",
-    "bird",
-    "and",
-    "ran",
-    "to",
-    "play",
-    "with",
-    "it",
-    "in",
-    "the",
-    "park",
-    "by",
-    "the",
-    "old",
-    "tree",
-]
+ROWS = 16  # requests at once
+PORT = "8731"
+URL = f"http://127.0.0.1:{PORT}"
+GUESSES = 12  # a step, where guesses are measured
+TEXT = "the big dog saw a little bird and ran to play with it in some park by that old tree"
 
 
 def random_folder(folder: Path, *, is_quick: bool) -> Path:
@@ -138,14 +123,14 @@ def over_http(url: str, given: dict[str, Any]) -> tuple[float, float]:
 
 
 def on_engine(
-    served: Served, ids: list[int], tokens: int, bias: Mapping[int, float] | None = None
+    driver: Driver, ids: list[int], tokens: int, bias: Mapping[int, float] | None = None
 ) -> float:
     """Ask the engine once, without a server."""
     began = time.perf_counter()
     request = Request(
         ids=ids, sampling=GREEDY, max_tokens=tokens, ignore_eos=True, logit_bias=bias or {}
     )
-    for _ in served.driver.submit(request):
+    for _ in driver.submit(request):
         pass
     return time.perf_counter() - began
 
@@ -162,52 +147,74 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small model, few rounds")
     parser.add_argument("--model", type=Path, help="a MODEL; a random one without it")
     parser.add_argument("--quantize", default=None)
-    parser.add_argument("--peer", type=Path, help="the same model as .gguf, for llama.cpp's server")
+    parser.add_argument("--peer", type=Path, help="the same model as .gguf, for llama.cpp")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, default=None, help="3, or 7 without --quick")
     given = parser.parse_args()
+    parts = given.only.split(",")
+    if unknown := set(parts) - {*PARTS}:
+        parser.error(f"--only: {', '.join(unknown)}; some of {', '.join(PARTS)} are expected")
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         model = given.model or random_folder(Path(scratch) / "model", is_quick=given.quick)
-        llm: LLM = load(model, quantize=given.quantize)
         rounds, tokens = (3, 64) if given.quick else (7, TOKENS)
-        vocab = min(llm.model.config.vocab, llm.tokenizer.vocab) - 256
-        vocab = vocab if vocab > 0 else llm.tokenizer.vocab
-        stored = given.quantize or "as stored"
-        print(f"{machine()}\n{llm.model.config.parameters:,} parameters, {stored}")
+        rounds = given.rounds or rounds
+        llm: LLM = load(model, quantize=given.quantize)
+        print(f"{machine()}\npuna {__version__}, {llm.model.config.parameters:,} parameters, "
+              f"{given.quantize or 'as stored'}, {torch.get_num_threads()} threads")  # fmt: skip
         flags = [] if given.quantize is None else ["--quantize", given.quantize]
-        puna = ["puna", "--quiet", "serve", str(model), "--port", PORT, *flags]
-        url = f"http://127.0.0.1:{PORT}"
-        with server([sys.executable, "-m", *puna], url) as running:
-            print(f"start to ready              {running.ready_s:8.2f} s")
-            one = Served.of("model", llm, EngineConfig(cache_tokens=8192))
-            rate = measure_one(url, one, rounds, tokens, vocab)
-            one.close()
-            print_limit(llm, rate)
-            measure_prefix(url, running, rounds, vocab, llm.model.config.context)
-            measure_guesses(llm, rounds, tokens, vocab)
-            bodies = many_bodies(llm, tokens)
-            if given.peer is None:
-                rates = [rate_of(url, bodies) for _ in range(2)]
-                print(f"16 requests at once         {max(rates):8.1f} tokens/s")
-            else:
-                measure_beside(url, given.peer, bodies, rounds)
+        command = [sys.executable, "-m", "puna", "--quiet", "serve", str(model), "--port", PORT,
+                   "--cache-tokens", "16384", *flags]  # fmt: skip
+        if "start" in parts:
+            measure_start(command)
+        if "lookup" in parts:
+            measure_guesses(llm, None, rounds, tokens)
+        if "draft" in parts:
+            measure_guesses(llm, echo(llm), rounds, tokens)
+        if {"one", "prefix", "many"} & {*parts}:
+            with server(command, URL) as running:
+                if "one" in parts:
+                    print_limit(llm, measure_one(llm, rounds, tokens))
+                if "prefix" in parts:
+                    measure_prefix(running, rounds, vocab_of(llm), llm.model.config.context)
+                if "many" in parts:
+                    measure_many(llm, given.peer, rounds, tokens)
+    print(f"all of it took              {time.perf_counter() - began:8.0f} s")
 
 
-def measure_one(url: str, served: Served, rounds: int, tokens: int, vocab: int) -> float:
+def vocab_of(llm: LLM) -> int:
+    """Return how many ids are ordinary text."""
+    return min(llm.model.config.vocab, llm.tokenizer.vocab) - len(llm.tokenizer.specials)
+
+
+def measure_start(command: list[str]) -> None:
+    """Print how long a server takes until it answers."""
+    found = []
+    for _ in range(3):
+        with server(command, URL) as running:
+            found.append(running.ready_s)
+    print(f"start to ready              {statistics.median(found):8.2f} s (goal: under 3 s)")
+
+
+def measure_one(llm: LLM, rounds: int, tokens: int) -> float:
     """Print what HTTP costs one request; the sides take turns. Return the engine's tokens/s."""
     sides: dict[str, list[float]] = {"engine": [], "http": []}
+    served = Served.of("model", llm, EngineConfig(cache_tokens=8192))
     for at in range(rounds + 1):
-        ids = prompt(at, 16, vocab)
+        ids = prompt(at, 16, vocab_of(llm))
         for name in list(sides)[:: 1 if at % 2 else -1]:
             if name == "engine":
-                took = on_engine(served, ids, tokens)
+                took = on_engine(served.driver, ids, tokens)
             else:
-                took = over_http(url, body(ids, tokens))[1]
+                took = over_http(URL, body(ids, tokens))[1]
             if at:  # the first round warms up
                 sides[name].append(took)
+    served.close()
     engine, http = (statistics.median(found) for found in sides.values())
+    cost = statistics.median(b / a for a, b in zip(*sides.values(), strict=True)) - 1
     print(f"one request on the engine   {tokens / engine:8.1f} tokens/s")
     print(f"one request over HTTP       {tokens / http:8.1f} tokens/s")
-    print(f"cost of HTTP                {1e3 * (http - engine) / tokens:8.3f} ms a token, "
-          f"{100 * (http / engine - 1):.1f} % (goal: under 3 %)")  # fmt: skip
+    print(f"cost of HTTP                {100 * cost:8.1f} % (goal: under 3 %)")
     return tokens / engine
 
 
@@ -220,7 +227,7 @@ def print_limit(llm: LLM, rate: float) -> None:
           f"{rate * weights / read:.0%} of it reached")  # fmt: skip
 
 
-def measure_prefix(url: str, running: Running, rounds: int, vocab: int, context: int) -> None:
+def measure_prefix(running: Running, rounds: int, vocab: int, context: int) -> None:
     """Print the time to the first token of a long prompt, new and known."""
     seconds: dict[str, list[float]] = {"new": [], "known": []}
     worked: dict[str, list[float]] = {"new": [], "known": []}
@@ -229,7 +236,7 @@ def measure_prefix(url: str, running: Running, rounds: int, vocab: int, context:
         ids = prompt(1000 + at, count, vocab)
         for name, asked in (("new", ids), ("known", [*ids, 7])):
             before = running.cpu_s()
-            seconds[name].append(over_http(url, body(asked, 1))[0])
+            seconds[name].append(over_http(URL, body(asked, 1))[0])
             worked[name].append(running.cpu_s() - before)
     first, second = (statistics.median(found) for found in seconds.values())
     work, again = (statistics.median(found) for found in worked.values())
@@ -239,74 +246,95 @@ def measure_prefix(url: str, running: Running, rounds: int, vocab: int, context:
           f"{1e3 * again:.1f} ms")  # fmt: skip
 
 
-def measure_guesses(llm: LLM, rounds: int, tokens: int, vocab: int) -> None:
-    """Print what guesses from the text itself give where it repeats itself; sides take turns."""
-    plain = Served.of("plain", llm, EngineConfig(cache_tokens=4096))
-    guessing = Served.of("guessing", llm, EngineConfig(cache_tokens=4096, draft_tokens=GUESSES))
+def echo(llm: LLM) -> Llama:
+    """Return a small model of the same vocabulary that says every token once more.
+
+    A tied model whose layers write nothing finds the token it has just read likeliest.
+    """
+    c = llm.model.config
+    config = ModelConfig(
+        width=256, layers=2, heads=4, kv_heads=2, mlp_width=512, vocab=c.vocab, context=c.context,
+        tied=True,
+    )  # fmt: skip
+    draft = Llama(config)
+    initialise(draft, seed=0, std=0.0, embed_std=1.0)
+    return draft.eval().requires_grad_(False)
+
+
+def measure_guesses(llm: LLM, draft: Llama | None, rounds: int, tokens: int) -> None:
+    """Print what guesses give where a text repeats itself; sides take turns."""
+    plain, guessing = (
+        Driver(Engine(llm.model, llm.tokenizer, EngineConfig(cache_tokens=4096, draft_tokens=count),
+                      draft=draft if count else None))
+        for count in (0, GUESSES)
+    )  # fmt: skip
     ratios = []
     for at in range(rounds + 1):
-        ids = prompt(50 + at, 64, vocab)
+        ids = prompt(50 + at, 64, vocab_of(llm))
         again = {ids[-1]: 100.0}  # what is written repeats itself, whatever the weights are
         sides = [plain, guessing][:: 1 if at % 2 else -1]
-        took = {side.name: on_engine(side, ids, tokens, again) for side in sides}
+        took = {id(side): on_engine(side, ids, tokens, again) for side in sides}
         if at:
-            ratios.append(took["plain"] / took["guessing"])
-    stats = guessing.driver.engine.stats()
+            ratios.append(took[id(plain)] / took[id(guessing)])
+    stats = guessing.engine.stats()
     share = stats.accepted_tokens / max(1, stats.drafted_tokens)
     plain.close()
     guessing.close()
+    who = "the text itself" if draft is None else "a draft model"
     print(f"text that repeats itself    {statistics.median(ratios):8.2f} times faster with "
-          f"{GUESSES} guesses, {share:.0%} of them right (goal: 1.5)")  # fmt: skip
+          f"{GUESSES} guesses of {who}, {share:.0%} right (goal: 1.5)")  # fmt: skip
 
 
-def many_bodies(llm: LLM, tokens: int) -> list[dict[str, Any]]:
-    """Return sixteen texts of about 128 tokens to continue; no token may end one."""
+def many_bodies(llm: LLM, tokens: int, seed: int) -> list[dict[str, Any]]:
+    """Return texts of about 128 tokens to continue, of which none begins as another did."""
+    chance, known = random.Random(seed), TEXT.split()
     bodies = []
-    for at in range(16):
-        words = [WORDS[at % len(WORDS)]]
-        while len(llm.tokenizer.encode(" ".join(words))) < 128:
-            words.append(WORDS[(at * 7 + len(words) * (at + 3)) % len(WORDS)])
-        never = {str(token): -100 for token in sorted(llm.stop_ids | llm.tokenizer.stop_ids)}
+    for _ in range(ROWS):
+        words = chance.choices(known, k=16)
+        while len(llm.tokenizer.encode(" ".join(words))) < 127:
+            words.append(chance.choice(known))
         bodies.append({"prompt": " ".join(words), "max_tokens": tokens, "temperature": 0,
-                       "logit_bias": never})  # fmt: skip
+                       "ignore_eos": True})  # fmt: skip
     return bodies
 
 
-def ask_whole(url: str, given: dict[str, Any]) -> int:
-    """Ask for an answer in one piece; return how many tokens it has."""
-    request = urllib.request.Request(
-        f"{url}/v1/completions", json.dumps(given).encode(), {"content-type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=600) as answer:
-        return int(json.load(answer)["usage"]["completion_tokens"])
-
-
-def rate_of(url: str, bodies: Sequence[dict[str, Any]]) -> float:
+def rate_of(bodies: Sequence[dict[str, Any]]) -> float:
     """Return tokens a second of requests that come at once."""
     began = time.perf_counter()
     with ThreadPoolExecutor(len(bodies)) as pool:
-        written = sum(pool.map(lambda given: ask_whole(url, given), bodies))
+        written = sum(pool.map(lambda given: serve_peers.ask_whole(URL, given), bodies))
     return written / (time.perf_counter() - began)
 
 
-def measure_beside(url: str, file: Path, bodies: list[dict[str, Any]], rounds: int) -> None:
-    """Print sixteen requests at once beside llama-cpp-python's server; the two take turns."""
-    other = f"http://127.0.0.1:{PEER_PORT}"
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(file), "--port", PEER_PORT,
-               "--n_ctx", "1024", "--interrupt_requests", "false"]  # fmt: skip
-    rates: dict[str, list[float]] = {url: [], other: []}
-    with server(command, other):
-        for at in range(rounds + 1):
-            for side in list(rates)[:: 1 if at % 2 else -1]:
-                rate = rate_of(side, bodies)
-                if at:  # the first round warms up
-                    rates[side].append(rate)
-    ratio = statistics.median(a / b for a, b in zip(*rates.values(), strict=True))
-    ours, theirs = (statistics.median(found) for found in rates.values())
-    print(f"16 requests at once         {ours:8.1f} tokens/s, puna {__version__}\n"
-          f"                            {theirs:8.1f} tokens/s, llama-cpp-python's server "
-          f"{version('llama-cpp-python')}\n"
-          f"                            puna is {ratio:.2f} times as fast (goal: 1.5)")  # fmt: skip
+def measure_many(llm: LLM, peer: Path | None, rounds: int, tokens: int) -> None:
+    """Print sixteen requests at once, beside llama.cpp where its file is given."""
+    rate_of(many_bodies(llm, 8, seed=0))  # warms up
+    if peer is None or serve_peers.peer_version() is None:
+        rates = [rate_of(many_bodies(llm, tokens, seed)) for seed in range(1, rounds + 1)]
+        print(f"{ROWS} requests at once         {statistics.median(rates):8.1f} tokens/s")
+        return
+    batched = serve_peers.Batched(peer, rows=ROWS, threads=torch.get_num_threads())
+    batched.rate(32, 2)
+    never = sorted(llm.stop_ids | llm.tokenizer.stop_ids)
+    found: dict[str, list[float]] = {"puna": [], "batched": [], "server": []}
+    with server(serve_peers.server_command(peer), serve_peers.URL):
+        for at in range(1, rounds + 1):
+            bodies = many_bodies(llm, tokens, seed=at)
+            sides = {
+                "puna": lambda: rate_of(bodies),  # noqa: B023
+                "batched": lambda: batched.rate(128, tokens),
+                "server": lambda: serve_peers.server_rate(bodies, never),  # noqa: B023
+            }
+            for side in list(sides)[:: 1 if at % 2 else -1]:
+                found[side].append(sides[side]())
+    ours = statistics.median(found["puna"])
+    print(f"{ROWS} requests at once         {ours:8.1f} tokens/s over HTTP "
+          f"({min(found['puna']):.1f} to {max(found['puna']):.1f})")  # fmt: skip
+    for side, what in (("server", "its server"), ("batched", "batched, without a server")):
+        ratios = [a / b for a, b in zip(found["puna"], found[side], strict=True)]
+        print(f"                            {statistics.median(found[side]):8.1f} tokens/s, "
+              f"{serve_peers.peer_version()}, {what}: puna is {statistics.median(ratios):.2f} "
+              f"({min(ratios):.2f} to {max(ratios):.2f}) times as fast (goal: 1.5)")  # fmt: skip
 
 
 if __name__ == "__main__":

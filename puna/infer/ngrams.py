@@ -26,5 +26,17 @@ class NGrams:
         for length in range(LONGEST_MATCH, SHORTEST_MATCH - 1, -1):
             place = self._after.get(tuple(ids[-length:]))
             if place is not None:
-                return tuple(ids[place : place + count])
+                return _onward(ids, place, count)
         return ()
+
+
+def _onward(ids: Sequence[int], place: int, count: int) -> tuple[int, ...]:
+    """Return what stands from a place on; a text that ends before begins there again.
+
+    So a text that repeats a few tokens is guessed as far as wanted, and not one period at a time.
+    """
+    found = list(ids[place : place + count])
+    period = len(ids) - place
+    while len(found) < count:
+        found.append(found[-period])
+    return tuple(found)

@@ -34,6 +34,11 @@ def test_what_followed_before_is_guessed_to_follow_again() -> None:
     assert NGrams().guess([1, 2], 4) == ()
 
 
+def test_a_text_that_repeats_itself_is_guessed_past_its_end() -> None:
+    assert NGrams().guess([1, 7, 7, 7], 6) == (7,) * 6
+    assert NGrams().guess([4, 5, 6, 4, 5, 6, 4], 7) == (5, 6, 4, 5, 6, 4, 5)
+
+
 @EVERY_BACKEND
 @pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "warm"])
 def test_lookup_changes_nothing_and_is_often_right(
