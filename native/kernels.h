@@ -1,7 +1,8 @@
-// What a processor level offers: products of encoded rows with stored weights, and attention.
+// What a processor level offers: products of encoded rows with stored weights, attention, and the
+// choice of a token.
 //
-// kernels.cpp fills one table for each level; decoder.cpp and module.cpp call through it and never
-// name an instruction set. puna/ops/lowbit.py says the same mathematics in torch.
+// kernels.cpp fills one table for each level; the decoder, sample.cpp and module.cpp call through it
+// and never name an instruction set. puna/ops/lowbit.py says the same mathematics in torch.
 #pragma once
 #include <cstdint>
 
