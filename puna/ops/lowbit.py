@@ -19,6 +19,8 @@ from torch import Tensor
 
 from puna.errors import RequestError
 from puna.ops import native
+from puna.ops.gpu.matrix import GpuMatrix
+from puna.ops.gpu.run import product
 
 Format = Literal["f32", "bf16", "int8", "int4"]
 
@@ -241,8 +243,13 @@ def _by_lane(values: Tensor, panels: int) -> Tensor:
     return full.view(panels, LANES, -1).transpose(1, 2).contiguous()
 
 
-def linear(x: Float[Tensor, "*n inner"], weight: Packed) -> Float[Tensor, "*n out"]:
-    """Return `x` times the matrix transposed, in the dtype of `x`; no gradients."""
+def linear(x: Float[Tensor, "*n inner"], weight: Packed | GpuMatrix) -> Float[Tensor, "*n out"]:
+    """Return `x` times the matrix transposed, in the dtype of `x`; no gradients.
+
+    On a GPU the inputs are not rounded (puna.ops.gpu): there int8 inputs would save nothing.
+    """
+    if isinstance(weight, GpuMatrix):
+        return product(x, weight)
     level = native.level()
     on_cpu = x.device.type == "cpu" and weight.codes.device.type == "cpu"
     if level is None or not on_cpu or x.shape[-1] != weight.inner:

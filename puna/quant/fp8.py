@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from puna.ops.gpu.choice import fp8_product as choose_product
+from puna.ops.gpu.choice import gpu_of, rounds_to_fp8
+from puna.ops.gpu.fp8 import fp8_row_product, round_rows
 from puna.quant.codes import checked
 
 E4M3 = torch.float8_e4m3fn
@@ -22,7 +25,6 @@ ACTIVATION_BOUND = 1200.0  # of a row's largest activation, in its scale; the pa
 _SMALLEST = 1e-12  # of a row's largest value, so that a row of zeros has a scale; FBGEMM
 
 _ROWS = 4096  # of a weight that are widened at once on a CPU
-_TILE = 16  # rows and columns must be multiples of it on a GPU; torch._scaled_mm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,15 @@ def quantize_rows(
 
     scale = min(max|row|, bound) / 448; what lies beyond the bound becomes +-448.
     """
+    if rounds_to_fp8(gpu_of(x.device)):
+        return round_rows(x, bound, _SMALLEST)
+    return quantize_rows_reference(x, bound)
+
+
+def quantize_rows_reference(
+    x: Float[Tensor, "*N in"], bound: float | None = None
+) -> tuple[Float[Tensor, "*N in"], Float[Tensor, "*N 1"]]:
+    """Compute what `quantize_rows` returns, as it is written."""
     wide = x.float()
     largest = wide.abs().amax(-1, keepdim=True).clamp(min=_SMALLEST, max=bound)
     codes = (wide * (E4M3_MAX / largest)).clamp(-E4M3_MAX, E4M3_MAX).to(E4M3)
@@ -91,16 +102,33 @@ def fp8_product(
     weight_scales: Float[Tensor, "out 1"],
 ) -> Float[Tensor, "N out"]:
     """Multiply e4m3 codes with sums in float32, apply both scales and return bfloat16."""
-    whole = not (x.shape[1] % _TILE or weight.shape[0] % _TILE)
-    if x.is_cuda and whole:
-        return torch._scaled_mm(
-            x,
-            weight.t(),
-            scale_a=x_scales.contiguous(),
-            scale_b=weight_scales.t().contiguous(),
-            out_dtype=torch.bfloat16,
-        )
+    out, inner = weight.shape
+    kind = choose_product(gpu_of(x.device), rows=len(x), inner=inner, out=out)
+    if kind == "row":
+        return fp8_row_product(x, x_scales, weight, weight_scales)
+    if kind == "scaled_mm":
+        return scaled_mm(x, x_scales, weight, weight_scales)
     return fp8_product_reference(x, x_scales, weight, weight_scales)
+
+
+def scaled_mm(
+    x: Float[Tensor, "N in"],
+    x_scales: Float[Tensor, "N 1"],
+    weight: Float[Tensor, "out in"],
+    weight_scales: Float[Tensor, "out 1"],
+) -> Float[Tensor, "N out"]:
+    """Let torch multiply by rows: the second matrix column by column, scales [N, 1] and [1, out].
+
+    Its fast way of adding keeps fewer bits of long sums than float32 has, so it stays off.
+    """
+    return torch._scaled_mm(
+        x.contiguous(),
+        weight.contiguous().t(),
+        scale_a=x_scales.float().contiguous(),
+        scale_b=weight_scales.float().t().contiguous(),
+        out_dtype=torch.bfloat16,
+        use_fast_accum=False,
+    )
 
 
 def fp8_product_reference(

@@ -11,6 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from puna.ops import lowbit
+from puna.ops.gpu.choice import gpu_of
+from puna.ops.gpu.matrix import GpuMatrix
+from puna.ops.gpu.panels import as_gpu_matrix
 from puna.quant.codes import Codes
 from puna.quant.words import Words
 
@@ -24,7 +27,9 @@ class QuantLinear(nn.Module):
         super().__init__()
         packed = codes if isinstance(codes, lowbit.Packed) else packed_of(codes)
         self.out_features, self.in_features = packed.out, packed.inner
-        self.packed = packed if torch.device(device).type == "cpu" else moved(packed, device)
+        self.packed: lowbit.Packed | GpuMatrix = packed
+        if torch.device(device).type != "cpu":
+            self.packed = moved(packed, device)
 
     def forward(self, x: Float[Tensor, "*N in"]) -> Float[Tensor, "*N out"]:
         """Return x w^T."""
@@ -39,8 +44,14 @@ def packed_of(codes: Codes | Words) -> lowbit.Packed:
     return lowbit.pack(codes.format, codes.codes, *shared)
 
 
-def moved(packed: lowbit.Packed, device: torch.device | str) -> lowbit.Packed:
-    """Return a packed weight on another device, where torch multiplies by it."""
+def moved(packed: lowbit.Packed, device: torch.device | str) -> lowbit.Packed | GpuMatrix:
+    """Return a packed weight on another device, in the layout of its kernels where it has any.
+
+    Otherwise torch multiplies by it.
+    """
+    found = as_gpu_matrix(packed, device, gpu_of(torch.device(device)))
+    if found is not None:
+        return found
     return replace(
         packed,
         codes=packed.codes.to(device),
@@ -55,7 +66,7 @@ class RowEmbedding(nn.Module):
     `weight` holds nothing: it tells those who ask for it the dtype and the device of the model.
     """
 
-    def __init__(self, packed: lowbit.Packed, like: Tensor) -> None:
+    def __init__(self, packed: lowbit.Packed | GpuMatrix, like: Tensor) -> None:
         super().__init__()
         self.packed = packed
         self.weight = nn.Parameter(like.new_empty(0), requires_grad=False)
