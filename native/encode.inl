@@ -28,7 +28,8 @@ Coding coding_of(const Matrix& w) {
       return c;
     case Format::bf16:
       c.format = Format::bf16;
-      c.stride = rounded(w.in, 32) / 32 * kBf16InputBytes;
+      c.stride = rounded(w.in, 32) * (kHasBf16Dot ? 2 : 4);
+      if (c.stride % 2048 == 0) c.stride += 1088;
       return c;
     default: break;
   }
@@ -83,20 +84,19 @@ void encode_int8(const Coding& c, const float* x, uint8_t* out) {
   }
 }
 
+// Even inputs first, a register of them, then as many odd ones; bfloat16 stay in their order.
 void encode_bf16(const Coding& c, const float* x, uint8_t* out) {
-  for (int64_t i = 0; i < c.in; i += 32, out += kBf16InputBytes) {
+  for (int64_t i = 0; i < c.in; i += 32) {
     const F a = load_part(x + i, c.in - i), b = load_part(x + i + 16, c.in - i - 16);
     if constexpr (kHasBf16Dot) {
-      store_bf16(reinterpret_cast<uint16_t*>(out), a);
-      store_bf16(reinterpret_cast<uint16_t*>(out) + 16, b);
+      store_bf16(reinterpret_cast<uint16_t*>(out) + i, a);
+      store_bf16(reinterpret_cast<uint16_t*>(out) + i + 16, b);
     } else {
-      float both[32], *split = reinterpret_cast<float*>(out);
+      float both[32], *split = reinterpret_cast<float*>(out) + i;
       store(both, to_bf16(a));
       store(both + 16, to_bf16(b));
-      for (int j = 0; j < 16; ++j) {
-        split[j] = both[2 * j];
-        split[16 + j] = both[2 * j + 1];
-      }
+      for (int j = 0; j < 32; ++j)
+        split[j / 2 % kColumns + j % 2 * kColumns + j / (2 * kColumns) * (2 * kColumns)] = both[j];
     }
   }
 }

@@ -24,15 +24,14 @@ void product(const Matrix& w, const Coding& c, const uint8_t* x, int64_t rows, i
     case Format::f32:
       return columns_product(w, c, x, rows, first, last, y, reinterpret_cast<float*>(scratch));
     case Format::bf16:
-      return row_major_product<RowMajor<Format::bf16>>(w, c, x, rows, first, last, y,
-                                                       reinterpret_cast<float*>(scratch));
+      return rows_product(w, c, x, rows, first, last, y, scratch);
     default: return packed_product(w, c, x, rows, first, last, y, scratch);
   }
 }
 
 int64_t scratch_bytes(const Matrix& w, int64_t rows) {
   if (w.format == Format::f32) return columns_scratch_bytes(rows);
-  if (w.format == Format::bf16) return rows * kLanes * 4;
+  if (w.format == Format::bf16) return rows_scratch_bytes(rows);
   if (rows <= kPanelRows) return 64;
   const Coding c = coding_of(w);
   const int64_t span = rounded(rounded(kSpan, c.input_group), 8);

@@ -16,10 +16,11 @@ struct Tile {
       : w(w), c(c), is_rowwise(w.group >= w.in),
         middle((w.format == Format::int4 ? 8 : 128) - Dot::offset) {}
 
-  // Segments [from, to) of R rows and P panels; `codes` is the first panel, at input `origin`.
+  // Segments [from, to) of R rows and P panels, each so many after the one before; `codes` is the
+  // first of them, at input `origin`.
   template <int R, int P>
   inline void run(const uint8_t* codes, int64_t panel_stride, int64_t origin, int64_t panel,
-                  const uint8_t* x, int64_t from, int64_t to, F (&y)[R][P]) const {
+                  int64_t apart, const uint8_t* x, int64_t from, int64_t to, F (&y)[R][P]) const {
     const int64_t per_group = c.input_group / c.segment, groups = w.groups();
     F part[R][P];
     for (int r = 0; r < R; ++r)
@@ -36,7 +37,7 @@ struct Tile {
                      acc);
       const bool closes = (s + 1) % per_group == 0 || s + 1 == c.segments();
       for (int p = 0; p < P; ++p) {
-        const int64_t at = ((panel + p) * groups + (is_rowwise ? 0 : s)) * kLanes;
+        const int64_t at = ((panel + p * apart) * groups + (is_rowwise ? 0 : s)) * kLanes;
         const F scale = is_rowwise ? splat(1.0f) : load_f16(w.scales + at);
         for (int r = 0; r < R; ++r) {
           F value = to_float(acc[r][p]);
@@ -106,23 +107,26 @@ inline void write_panel(const Matrix& w, int64_t panel, F value, float* at, bool
   store_part(at, scaled, outs);
 }
 
-// Few rows: every weight is read once, from where it lies.
+// Few rows: every weight is read once, from where it lies. P places of the matrix are read side by
+// side, each on and on: the memory serves long runs faster than short ones.
 template <class Dot, bool kNibbles, int R, int P>
 inline void few_rows(const Matrix& w, const Coding& c, const uint8_t* x, int64_t& panel,
                      int64_t first, int64_t last, const Output& y) {
   const Tile<Dot, kNibbles> tile(w, c);
-  const int64_t bytes = w.panel_bytes();
-  for (; panel + P <= last; panel += P) {
+  const int64_t bytes = w.panel_bytes(), each = (last - panel) / P;
+  for (const int64_t end = panel + each; panel < end; ++panel) {
     F sums[R][P];
     for (int r = 0; r < R; ++r)
       for (int p = 0; p < P; ++p) sums[r][p] = splat(0.0f);
-    tile.template run<R, P>(static_cast<const uint8_t*>(w.codes) + panel * bytes, bytes, 0, panel,
-                            x, 0, c.segments(), sums);
+    tile.template run<R, P>(static_cast<const uint8_t*>(w.codes) + panel * bytes, each * bytes, 0,
+                            panel, each, x, 0, c.segments(), sums);
     for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p)
-        write_panel(w, panel + p, sums[r][p], y.at + r * y.stride + (panel + p - first) * kLanes,
-                    y.adds);
+      for (int p = 0; p < P; ++p) {
+        const int64_t at = panel + p * each;
+        write_panel(w, at, sums[r][p], y.at + r * y.stride + (at - first) * kLanes, y.adds);
+      }
   }
+  panel += each * (P - 1);
 }
 
 template <class Dot, bool kNibbles>
@@ -173,7 +177,7 @@ void many_rows_panels(const Matrix& w, const Coding& c, const uint8_t* x, int64_
         F part[R][P];
         for (int i = 0; i < R; ++i)
           for (int p = 0; p < P; ++p) part[i][p] = load(sums + ((row + i) * P + p) * kLanes);
-        tile.template run<R, P>(span, stride, origin, panel, x + row * c.stride, from, to, part);
+        tile.template run<R, P>(span, stride, origin, panel, 1, x + row * c.stride, from, to, part);
         for (int i = 0; i < R; ++i)
           for (int p = 0; p < P; ++p) store(sums + ((row + i) * P + p) * kLanes, part[i][p]);
       });

@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr int kDotRows = 3, kDotOuts = 2;      // tile of row-major products: 12 of 16 registers
+constexpr int kDotRows = 6, kDotOuts = 2;      // tile of row-major products: 12 of 16 registers
 constexpr int kPanelRows = 4, kPanelWide = 1;  // tile of interleaved products
 constexpr bool kHasBf16Dot = false;
 
@@ -49,18 +49,6 @@ inline float sum(F x) {
   q = _mm_add_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
 }
-// Lane i: the sum of x[i]. Pairs of half registers, then a transposition that adds as it goes.
-inline __m256 sums_of_eight(const F* x) {
-  __m256 v[4];
-  for (int j = 0; j < 4; ++j) {
-    const __m256 p = _mm256_add_ps(x[j].a, x[j].b), q = _mm256_add_ps(x[j + 4].a, x[j + 4].b);
-    v[j] = _mm256_add_ps(_mm256_permute2f128_ps(p, q, 0x20), _mm256_permute2f128_ps(p, q, 0x31));
-  }
-  const __m256 a = _mm256_add_ps(_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpackhi_ps(v[0], v[1]));
-  const __m256 b = _mm256_add_ps(_mm256_unpacklo_ps(v[2], v[3]), _mm256_unpackhi_ps(v[2], v[3]));
-  return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
-}
-inline F sums(const F* x) { return {sums_of_eight(x), sums_of_eight(x + 8)}; }
 inline float largest(F x) {
   __m256 s = _mm256_max_ps(x.a, x.b);
   __m128 q = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
@@ -186,24 +174,6 @@ struct Wide {
   static constexpr int offset = 128;
 };
 
-// 32 weights in bfloat16 against 32 inputs kept as float32, the even ones first.
-constexpr int kBf16InputBytes = 128;
-struct Bf16Weights {
-  F even, odd;
-};
-inline Bf16Weights load_bf16_weights(const uint16_t* p) {
-  const U x = load_bytes(reinterpret_cast<const uint8_t*>(p));
-  const __m256i mask = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
-  return {{_mm256_castsi256_ps(_mm256_slli_epi32(x.a, 16)),
-           _mm256_castsi256_ps(_mm256_slli_epi32(x.b, 16))},
-          {_mm256_castsi256_ps(_mm256_and_si256(x.a, mask)),
-           _mm256_castsi256_ps(_mm256_and_si256(x.b, mask))}};
-}
-inline F dot_bf16(F acc, const Bf16Weights& w, const uint8_t* x) {
-  const float* in = reinterpret_cast<const float*>(x);
-  return fma(w.odd, load(in + 16), fma(w.even, load(in), acc));
-}
-
 // Weights turned, so that a lane is an output: kTileRows by kTileWide registers hold a tile's sums.
 constexpr int kColumns = 8, kTileRows = 6, kTileWide = 2;  // 12 of 16
 struct T {
@@ -211,9 +181,30 @@ struct T {
 };
 inline T load_t(const float* p) { return {_mm256_loadu_ps(p)}; }
 inline void store_t(float* p, T x) { _mm256_storeu_ps(p, x.v); }
+inline T held(T x) {  // in a register: a load for each use would take the place of other loads
+  __asm__("" : "+x"(x.v));
+  return x;
+}
 inline T splat_t(float x) { return {_mm256_set1_ps(x)}; }
 inline T operator+(T x, T y) { return {_mm256_add_ps(x.v, y.v)}; }
 inline T fma(T x, T y, T z) { return {_mm256_fmadd_ps(x.v, y.v, z.v)}; }
+// Lane i: the sum of x[i]. Pairs of half registers, then a transposition that adds as it goes.
+inline T sums(const T* x) {
+  __m256 v[4];
+  for (int j = 0; j < 4; ++j)
+    v[j] = _mm256_add_ps(_mm256_permute2f128_ps(x[j].v, x[j + 4].v, 0x20),
+                         _mm256_permute2f128_ps(x[j].v, x[j + 4].v, 0x31));
+  const __m256 a = _mm256_add_ps(_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpackhi_ps(v[0], v[1]));
+  const __m256 b = _mm256_add_ps(_mm256_unpacklo_ps(v[2], v[3]), _mm256_unpackhi_ps(v[2], v[3]));
+  return {_mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee))};
+}
+// Two bfloat16 lie in a word.
+inline T low_half(T x) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x.v), 16))};
+}
+inline T high_half(T x) {
+  return {_mm256_and_ps(x.v, _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
 // Lane o of out[k]: lines[o][start + k].
 inline void columns(const float* const* lines, int64_t start, T (&out)[8]) {
   for (int half = 0; half < 2; ++half) {

@@ -131,41 +131,27 @@ struct Small {
 };
 using Wide = Small;  // this product takes any unsigned byte
 
-#ifdef __AVX512BF16__
-// 32 weights in bfloat16 against 32 inputs in bfloat16.
-constexpr int kBf16InputBytes = 64;
-struct Bf16Weights {
-  __m512i v;
-};
-inline Bf16Weights load_bf16_weights(const uint16_t* p) { return {_mm512_loadu_si512(p)}; }
-inline F dot_bf16(F acc, const Bf16Weights& w, const uint8_t* x) {
-  const __m512i in = _mm512_loadu_si512(x);
-  return {_mm512_dpbf16_ps(acc.v, (__m512bh)w.v, (__m512bh)in)};
-}
-#else
-// 32 weights in bfloat16 against 32 inputs kept as float32, the even ones first.
-constexpr int kBf16InputBytes = 128;
-struct Bf16Weights {
-  F even, odd;
-};
-inline Bf16Weights load_bf16_weights(const uint16_t* p) {
-  const __m512i x = _mm512_loadu_si512(p);
-  const __m512i mask = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
-  return {{_mm512_castsi512_ps(_mm512_slli_epi32(x, 16))},
-          {_mm512_castsi512_ps(_mm512_and_si512(x, mask))}};
-}
-inline F dot_bf16(F acc, const Bf16Weights& w, const uint8_t* x) {
-  const float* in = reinterpret_cast<const float*>(x);
-  return fma(w.odd, load(in + 16), fma(w.even, load(in), acc));
-}
-#endif
-
 // Weights turned, so that a lane is an output: kTileRows by kTileWide registers hold a tile's sums.
 constexpr int kColumns = 16, kTileRows = 12, kTileWide = 2;  // 24 of 32
 using T = F;
 inline T load_t(const float* p) { return load(p); }
 inline void store_t(float* p, T x) { store(p, x); }
 inline T splat_t(float x) { return splat(x); }
+inline T held(T x) { return x; }
+// Two bfloat16 lie in a word.
+#ifdef __AVX512BF16__
+inline T dot_bf16(T acc, T w, T x) {
+  return {_mm512_dpbf16_ps(acc.v, (__m512bh)_mm512_castps_si512(w.v), (__m512bh)_mm512_castps_si512(x.v))};
+}
+#else
+inline T low_half(T x) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x.v), 16))};
+}
+inline T high_half(T x) {
+  const __m512i mask = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x.v), mask))};
+}
+#endif
 // Lane o of out[k]: lines[o][start + k].
 inline void columns(const float* const* lines, int64_t start, T (&out)[8]) {
   for (int half = 0; half < 2; ++half) {

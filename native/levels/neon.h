@@ -187,31 +187,25 @@ struct Signed {
 using Small = Signed<0>;
 using Wide = Signed<128>;
 
-// 32 weights in bfloat16 against 32 inputs kept as float32, the even ones first.
-constexpr int kBf16InputBytes = 128;
-struct Bf16Weights {
-  F even, odd;
-};
-inline Bf16Weights load_bf16_weights(const uint16_t* p) {
-  Bf16Weights out;
-  for (int i = 0; i < 4; ++i) {
-    const uint32x4_t x = vreinterpretq_u32_u16(vld1q_u16(p + 8 * i));
-    out.even.v[i] = vreinterpretq_f32_u32(vshlq_n_u32(x, 16));
-    out.odd.v[i] = vreinterpretq_f32_u32(vandq_u32(x, vdupq_n_u32(0xffff0000u)));
-  }
-  return out;
-}
-inline F dot_bf16(F acc, const Bf16Weights& w, const uint8_t* x) {
-  const float* in = reinterpret_cast<const float*>(x);
-  return fma(w.odd, load(in + 16), fma(w.even, load(in), acc));
-}
-
 // Weights turned, so that a lane is an output: kTileRows by four registers hold a tile's sums.
 constexpr int kColumns = 16, kTileRows = 4, kTileWide = 1;  // 16 of 32
 using T = F;
 inline T load_t(const float* p) { return load(p); }
 inline void store_t(float* p, T x) { store(p, x); }
 inline T splat_t(float x) { return splat(x); }
+inline T held(T x) { return x; }
+// Two bfloat16 lie in a word.
+inline T low_half(T x) {
+  return quarters<T>([&](int i) {
+    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(x.v[i]), 16));
+  });
+}
+inline T high_half(T x) {
+  return quarters<T>([&](int i) {
+    return vreinterpretq_f32_u32(
+        vandq_u32(vreinterpretq_u32_f32(x.v[i]), vdupq_n_u32(0xffff0000u)));
+  });
+}
 // Lane o of out[k]: lines[o][start + k].
 inline void columns(const float* const* lines, int64_t start, T (&out)[8]) {
   for (int part = 0; part < 4; ++part)

@@ -191,26 +191,20 @@ struct Small {
 };
 using Wide = Small;
 
-// 32 weights in bfloat16 against 32 inputs kept as float32, the even ones first.
-constexpr int kBf16InputBytes = 128;
-struct Bf16Weights {
-  F even, odd;
-};
-inline Bf16Weights load_bf16_weights(const uint16_t* p) {
-  return {lanes([&](int i) { return from_bits(static_cast<uint32_t>(p[2 * i]) << 16); }),
-          lanes([&](int i) { return from_bits(static_cast<uint32_t>(p[2 * i + 1]) << 16); })};
-}
-inline F dot_bf16(const F& acc, const Bf16Weights& w, const uint8_t* x) {
-  const float* in = reinterpret_cast<const float*>(x);
-  return fma(w.odd, load(in + 16), fma(w.even, load(in), acc));
-}
-
 // Weights turned, so that a lane is an output.
 constexpr int kColumns = 16, kTileRows = 4, kTileWide = 1;
 using T = F;
 inline T load_t(const float* p) { return load(p); }
 inline void store_t(float* p, const T& x) { store(p, x); }
 inline T splat_t(float x) { return splat(x); }
+inline const T& held(const T& x) { return x; }
+// Two bfloat16 lie in a word.
+inline T low_half(const T& x) {
+  return lanes([&](int i) { return from_bits(bits_of(x.v[i]) << 16); });
+}
+inline T high_half(const T& x) {
+  return lanes([&](int i) { return from_bits(bits_of(x.v[i]) & 0xffff0000u); });
+}
 // Lane o of out[k]: lines[o][start + k].
 inline void columns(const float* const* lines, int64_t start, T (&out)[8]) {
   for (int k = 0; k < 8; ++k)
