@@ -83,8 +83,8 @@ def load(
         device: "auto" takes the GPU where there is one.
         dtype: of the weights in memory; None keeps what is stored where the device is fast at it.
         tokenizer: a tokenizer, or its file, for weights that come without one.
-        kv_cache: what keys and values are kept in: "f32", "bf16" or "int8", which takes half of the
-            memory of bf16; None takes what suits the weights.
+        kv_cache: what keys and values are kept in: "f32", "bf16", or "int8" or "fp8", which take
+            half of the memory of bf16; None takes what suits the weights.
         links: to the other processes of a divided model; its share is loaded, to their device.
     Raises:
         NotFoundError: there is nothing at `path`.

@@ -27,8 +27,7 @@ class Weights:
 
     Args:
         quantize: Round the weights on the way: int8, int4 or fp8.
-        kv_cache: What keys and values are kept in; int8 and fp8 take half of the memory
-            of bf16.
+        kv_cache: What keys and values are kept in; int8 and fp8 take half of bf16's memory.
         tokenizer: The tokenizer's file, for weights that come without one.
         device: auto, cpu or cuda.
         dtype: Of the weights in memory, such as float32 or bfloat16; chosen for the device.
