@@ -4,8 +4,8 @@
 same request on the engine alone. `prefix`: the time to the first token of a 2,000-token prompt, new
 and the second time. `lookup` and `draft`: text that repeats itself, with guesses and without, from
 the text itself and from a small model. `many`: sixteen requests at once, about 128 tokens in and
-128 out, over HTTP; where a .gguf is given, beside llama.cpp (bench/serve_peers.py). Sides take
-turns, figures are medians, and weights are random unless a MODEL is given.
+128 out, over HTTP, beside llama.cpp where it is installed (bench/serve_peers.py). Sides take turns,
+figures are medians. Without a MODEL weights are random: int4 here, Q4_0 there.
 Run: python bench/serve.py [--quick] [--model MODEL] [--peer FILE.gguf] [--only one,many]
 """
 
@@ -30,11 +30,13 @@ import serve_peers
 import torch
 
 from puna import __version__
+from puna.checkpoint.convert import convert
 from puna.checkpoint.huggingface import save_huggingface
 from puna.device import machine, measure_read_bandwidth
 from puna.infer.driver import Driver
 from puna.infer.engine import Engine, EngineConfig
 from puna.infer.request import Request
+from puna.infer.runner import Runner
 from puna.infer.sampling import SamplingConfig
 from puna.llm import LLM, load
 from puna.model.config import ModelConfig
@@ -150,19 +152,26 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="the same model as .gguf, for llama.cpp")
     parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=None, help="3, or 7 without --quick")
+    parser.add_argument("--tokens", type=int, default=None, help="to write: 64, or 128")
     given = parser.parse_args()
     parts = given.only.split(",")
     if unknown := set(parts) - {*PARTS}:
         parser.error(f"--only: {', '.join(unknown)}; some of {', '.join(PARTS)} are expected")
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        model = given.model or random_folder(Path(scratch) / "model", is_quick=given.quick)
-        rounds, tokens = (3, 64) if given.quick else (7, TOKENS)
-        rounds = given.rounds or rounds
-        llm: LLM = load(model, quantize=given.quantize)
+        model, peer, quantize = given.model, given.peer, given.quantize
+        if model is None:
+            model = random_folder(Path(scratch) / "model", is_quick=given.quick)
+            quantize = quantize or "int4"
+            if peer is None and "many" in parts and serve_peers.peer_version() is not None:
+                peer = Path(scratch) / "model.gguf"
+                convert(model, peer, "gguf", dtype="q4_0")
+        rounds = given.rounds or (3 if given.quick else 7)
+        tokens = given.tokens or (TOKENS // 2 if given.quick else TOKENS)
+        llm: LLM = load(model, quantize=quantize)
         print(f"{machine()}\npuna {__version__}, {llm.model.config.parameters:,} parameters, "
-              f"{given.quantize or 'as stored'}, {torch.get_num_threads()} threads")  # fmt: skip
-        flags = [] if given.quantize is None else ["--quantize", given.quantize]
+              f"{quantize or 'as stored'}, {torch.get_num_threads()} threads")  # fmt: skip
+        flags = [] if quantize is None else ["--quantize", quantize]
         command = [sys.executable, "-m", "puna", "--quiet", "serve", str(model), "--port", PORT,
                    "--cache-tokens", "16384", *flags]  # fmt: skip
         if "start" in parts:
@@ -178,7 +187,7 @@ def main() -> None:
                 if "prefix" in parts:
                     measure_prefix(running, rounds, vocab_of(llm), llm.model.config.context)
                 if "many" in parts:
-                    measure_many(llm, given.peer, rounds, tokens)
+                    measure_many(llm, peer, rounds, tokens)
     print(f"all of it took              {time.perf_counter() - began:8.0f} s")
 
 
@@ -220,8 +229,11 @@ def measure_one(llm: LLM, rounds: int, tokens: int) -> float:
 
 def print_limit(llm: LLM, rate: float) -> None:
     """Print how fast the weights could be read at all: once a token, by one request."""
-    state = llm.model.state_dict().values()
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in state)
+    runner = Runner.of(llm.model)
+    if runner is None:
+        return
+    read_whole = [name for name in runner.matrices if name != "embed" or llm.model.head is None]
+    weights = sum(runner.matrices[name].nbytes for name in read_whole)
     read = measure_read_bandwidth(megabytes=128)
     print(f"limit of the memory         {read / weights:8.1f} tokens/s at {read / 1e9:.0f} GB/s: "
           f"{rate * weights / read:.0%} of it reached")  # fmt: skip
@@ -252,9 +264,10 @@ def echo(llm: LLM) -> Llama:
     A tied model whose layers write nothing finds the token it has just read likeliest.
     """
     c = llm.model.config
+    width = max(64, c.width // 8)
     config = ModelConfig(
-        width=256, layers=2, heads=4, kv_heads=2, mlp_width=512, vocab=c.vocab, context=c.context,
-        tied=True,
+        width=width, layers=2, heads=4, kv_heads=2, mlp_width=2 * width, vocab=c.vocab,
+        context=c.context, tied=True,
     )  # fmt: skip
     draft = Llama(config)
     initialise(draft, seed=0, std=0.0, embed_std=1.0)
@@ -338,4 +351,7 @@ def measure_many(llm: LLM, peer: Path | None, rounds: int, tokens: int) -> None:
 
 
 if __name__ == "__main__":
+    if "OMP_WAIT_POLICY" not in os.environ:  # as the command line of puna sets it, before torch
+        env = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+        os.execve(sys.executable, [sys.executable, *sys.argv], env)
     main()
