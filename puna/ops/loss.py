@@ -15,10 +15,3 @@ def cross_entropy_sum(logits: Float[Tensor, "*B V"], targets: Int[Tensor, "*B"])
     """
     flat = logits.reshape(-1, logits.shape[-1]).float()
     return F.cross_entropy(flat, targets.reshape(-1), ignore_index=IGNORED, reduction="sum")
-
-
-def cross_entropy_each(logits: Float[Tensor, "*B V"], targets: Int[Tensor, "*B"]) -> Tensor:
-    """Return -log p(target) of every position in nats, [*B]; 0 where the target is IGNORED."""
-    flat = logits.reshape(-1, logits.shape[-1]).float()
-    losses = F.cross_entropy(flat, targets.reshape(-1), ignore_index=IGNORED, reduction="none")
-    return losses.view(targets.shape)

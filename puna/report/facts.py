@@ -13,6 +13,7 @@ from typing import Any
 from puna.checkpoint.open import open_checkpoint
 from puna.config import read_toml
 from puna.errors import FormatError, NotFoundError, PunaError
+from puna.train.meter import read_metrics
 
 Table = Mapping[str, Any]
 
@@ -123,13 +124,9 @@ def _stages(folder: Path) -> dict[str, Table]:
 
 
 def _metrics(path: Path) -> dict[str, list[Table]]:
-    """Group the whole lines by phase. The last line of a killed run may be cut."""
+    """Group the lines by phase."""
     phases: dict[str, list[Table]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
+    for row in read_metrics(path):
         phases.setdefault(str(row.get("stage", "train")), []).append(row)
     return phases
 

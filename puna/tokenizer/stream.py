@@ -37,14 +37,6 @@ class StreamDecoder:
         return self._utf8.decode(b"", final=True)
 
 
-def decode_after(
-    tok: Tokenizer, before: Sequence[int], ids: Sequence[int], *, skip_special: bool = True
-) -> str:
-    """Return the text of `ids` as it continues the text of `before`."""
-    stream = StreamDecoder(tok, skip_special, after=before)
-    return "".join([*map(stream.feed, ids), stream.flush()])
-
-
 def decode_bytes_with_space(tok: Tokenizer, ids: Sequence[int], *, skip_special: bool) -> bytes:
     """Return the bytes of `ids` without the space that was put before each text."""
     return b"".join(map(_Bytes(tok, skip_special).of, ids))

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from puna.files import write_text
 
@@ -40,10 +41,10 @@ class Meter:
         return bool(row["stage"] != self.stage or row["step"] <= step)
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Return every whole line of a metrics file."""
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return every whole line of a metrics file; the last one of a killed run may be cut."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:

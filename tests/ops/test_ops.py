@@ -15,7 +15,7 @@ from puna.ops.attention import (
     document_mask,
     document_spans,
 )
-from puna.ops.loss import IGNORED, cross_entropy_each, cross_entropy_sum
+from puna.ops.loss import IGNORED, cross_entropy_sum
 from puna.ops.norm import rms_norm
 from puna.ops.rope import RopeScaling, inverse_frequencies, rotate, rotation, scale_frequencies
 from tests.testdata import testdata
@@ -132,9 +132,6 @@ def test_the_loss_of_uniform_logits_is_the_log_of_the_vocabulary() -> None:
     logits = torch.zeros(2, 2, 7)
     targets = torch.tensor([[1, 2], [IGNORED, 6]])
     assert cross_entropy_sum(logits, targets).item() == pytest.approx(3 * math.log(7))
-    each = cross_entropy_each(logits, targets)
-    assert each[1, 0] == 0
-    assert each[0, 1].item() == pytest.approx(math.log(7))
 
 
 def test_attention_by_document_equals_attention_under_the_mask() -> None:

@@ -1,5 +1,6 @@
 """Tokenizers and hard texts that the tests of this room share."""
 
+from collections.abc import Sequence
 from functools import cache
 
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.load import load_tokenizer_file
 from puna.tokenizer.ranks import RankTokenizer
 from puna.tokenizer.sentence import SentencePieceTokenizer
+from puna.tokenizer.stream import StreamDecoder
 from puna.tokenizer.train import train_bpe
 from tests.testdata import testdata
 
@@ -31,6 +33,14 @@ HARD = (
 
 _tricky = st.sampled_from([*HARD, "the llama", " of", "\n\n", "😀", "नमस्ते"])
 texts = st.lists(st.one_of(st.text(max_size=12), _tricky), max_size=8).map("".join)
+
+
+def decode_after(
+    tok: Tokenizer, before: Sequence[int], ids: Sequence[int], *, skip_special: bool = True
+) -> str:
+    """Return the text of `ids` as it continues the text of `before`."""
+    stream = StreamDecoder(tok, skip_special, after=before)
+    return "".join([*map(stream.feed, ids), stream.flush()])
 
 
 @cache

@@ -15,8 +15,16 @@ from puna.tokenizer.load import load_tokenizer_file
 from puna.tokenizer.ranks import RankTokenizer
 from puna.tokenizer.save import save_tokenizer
 from puna.tokenizer.specials import special_names
-from puna.tokenizer.stream import decode_after
-from tests.tokenizer.samples import HARD, is_exact_for, llama2, llama3, texts, tiny_pieces, trained
+from tests.tokenizer.samples import (
+    HARD,
+    decode_after,
+    is_exact_for,
+    llama2,
+    llama3,
+    texts,
+    tiny_pieces,
+    trained,
+)
 
 GETTERS = [trained, llama3, llama2, tiny_pieces]
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puna.tokenizer.stream import StreamDecoder, decode_after
-from tests.tokenizer.samples import llama2, llama3, texts, tiny_pieces, trained
+from puna.tokenizer.stream import StreamDecoder
+from tests.tokenizer.samples import decode_after, llama2, llama3, texts, tiny_pieces, trained
 
 GETTERS = [trained, llama3, llama2, tiny_pieces]
 
