@@ -5,7 +5,7 @@ import sys
 from puna.cli.main import main
 from puna.parallel.links import Links
 
-SILENCE_S = 5.0
+SILENCE_S = 8.0  # a busy machine may keep a rank waiting for seconds
 
 if __name__ == "__main__":
     Links.__init__.__kwdefaults__["silence_s"] = SILENCE_S

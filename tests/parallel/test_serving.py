@@ -52,10 +52,10 @@ def served(
         for rank in range(2)
     ]  # fmt: skip
     try:
-        assert ranks[0].stdout is not None
+        assert ranks[0].stdout is not None and ranks[0].stderr is not None
         line = ranks[0].stdout.readline()
         found = re.search(r"http://\S+", line)
-        assert found, line
+        assert found, line + ranks[0].stderr.read()
         yield found[0], ranks
     finally:
         for rank in ranks:

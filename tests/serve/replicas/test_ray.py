@@ -65,10 +65,14 @@ class Service:
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         env.pop("RAY_ADDRESS", None)
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+        self.client = httpx2.Client(timeout=SOON_S)
+
+    def wait(self) -> None:
+        """Return when it says where it serves."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert "serving at " in line, line
-        self.client = httpx2.Client(base_url=line.split()[-1], timeout=SOON_S)
+        self.client.base_url = line.split()[-1]
 
     def chat(self, *texts: str) -> dict[str, Any]:
         roles = ("user", "assistant")
@@ -104,8 +108,11 @@ def service(tmp_path: Path) -> Iterator[Service]:
     pytest.importorskip("ray.serve", reason="Ray is not installed (the extra 'cluster')")
     save_run(tmp_path / "run")
     service = Service(tmp_path / "run")
-    yield service
-    service.close()
+    try:
+        service.wait()
+        yield service
+    finally:
+        service.close()
 
 
 def soon(is_so: Callable[[], bool], *, within_s: float = SOON_S) -> bool:
