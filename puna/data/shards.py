@@ -56,13 +56,7 @@ def write_shards(
     with atomic_folder(folder) as partial:
         ids_now, mask_now, size = list[Ids](), list[Ids](), 0
         for piece in pieces:
-            ids = np.asarray(piece.ids, dtype=np.int64)
-            if ids.size and (ids.min() < 0 or ids.max() >= vocab):
-                wrong = int(ids.min() if ids.min() < 0 else ids.max())
-                raise FormatError(
-                    f"pack: token id {wrong} was given; ids lie below the vocabulary "
-                    f"{vocab}. Use the tokenizer that belongs to the model."
-                )
+            ids = _checked(piece.ids, vocab)
             masked = piece.mask is not None
             starts.append(np.asarray(piece.starts, dtype=np.int64) + total)
             ids_now.append(ids.astype(dtype))
@@ -89,6 +83,17 @@ def write_shards(
         }
         write_json(partial / "index.json", index)
     return total
+
+
+def _checked(given: Sequence[int], vocab: int) -> npt.NDArray[np.int64]:
+    ids = np.asarray(given, dtype=np.int64)
+    if ids.size and (ids.min() < 0 or ids.max() >= vocab):
+        wrong = int(ids.min() if ids.min() < 0 else ids.max())
+        raise FormatError(
+            f"pack: token id {wrong} was given; ids lie below the vocabulary {vocab}. Use the "
+            "tokenizer that belongs to the model."
+        )
+    return ids
 
 
 class TokenStream:
