@@ -50,8 +50,9 @@ def test_a_server_is_asked_with_the_key_of_the_environment(capsys, monkeypatch) 
         assert main(words) == 0
         assert main([*words[:3], "--quiet"]) == 1
     out, err = capsys.readouterr()
-    assert f"{url}: {len(load('requests'))} passed, 0 failed" in out
-    assert "conformance: 79/79" in err
+    count = len(load("requests"))
+    assert f"{url}: {count} passed, 0 failed" in out
+    assert f"conformance: {count}/{count}" in err
     assert "refuses the key" in err
     assert "secret" not in out + err
 
