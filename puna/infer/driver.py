@@ -18,6 +18,7 @@ from puna.infer.request import BusyError, Event, Request, Spent
 from puna.log import logger
 
 CLOSING_RETRY_S = 5.0  # a server that drains is replaced soon
+CLOSING_WAIT_S = 30.0  # for a step that is under way when the engine closes
 UNUSUAL = 10.0  # times the longest step so far; a step that takes longer hangs
 
 
@@ -172,10 +173,12 @@ class Driver:
             handles = list(self._streams)
         for handle in handles:
             self.cancel(handle)
-        self._idle.wait()
+        self._idle.wait(CLOSING_WAIT_S)
         self._is_stopped = True
         self._wake.set()
-        self._thread.join()
+        self._thread.join(CLOSING_WAIT_S if self._idle.is_set() else 0)
+        if self._thread.is_alive():
+            logger.error("engine: a step hangs, so its thread is left behind")
 
     def __enter__(self) -> "Driver":
         return self

@@ -129,6 +129,27 @@ def test_a_driver_says_when_a_step_hangs(monkeypatch: pytest.MonkeyPatch) -> Non
     assert told == "a step has taken 0 s already"
 
 
+def test_a_step_that_hangs_does_not_keep_the_driver_from_closing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    step, may_go_on, is_in_step = Engine.step, threading.Event(), threading.Event()
+
+    def hanging(self: Engine) -> list[Event]:
+        is_in_step.set()
+        may_go_on.wait(30)
+        return step(self)
+
+    monkeypatch.setattr(Engine, "step", hanging)
+    monkeypatch.setattr("puna.infer.driver.CLOSING_WAIT_S", 0.01)
+    driver = Driver(tiny_engine(MODEL))
+    stream = driver.submit(Request(ids=[1, 2], sampling=GREEDY, max_tokens=2))
+    assert is_in_step.wait(30)
+    driver.close()
+    assert "a step hangs" in caplog.text
+    may_go_on.set()
+    assert [*stream][-1].finish_reason == "cancelled"
+
+
 def test_a_driver_whose_thread_ends_lets_nobody_wait(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
