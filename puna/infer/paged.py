@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from puna.infer.graphs import GraphRunner
 from puna.infer.runner import (
     PAGE_TOKENS,
     SMALL_CACHES,
@@ -56,24 +57,28 @@ def paged_model(
         dtype: of the cache; None takes that of the weights (bfloat16 for weights of few bits).
         is_native: False takes torch in any case.
     """
-    runner = Runner.of(model) if is_native else None
-    if runner is None:
+    runner = (Runner.of(model) or GraphRunner.of(model)) if is_native else None
+    if runner is None or isinstance(runner, GraphRunner):
         # torch would cut keys to whole numbers, or to e4m3 without scales
         refuse_cache(dtype if dtype in SMALL_CACHES else None)
+    if runner is None:
         return TorchPages(model, pages, page_tokens=page_tokens, dtype=dtype)
-    if dtype is None:
-        dtype = torch.float32 if runner.format == "f32" else torch.bfloat16
-    return NativePages(
-        runner, PagedCache(model.config, pages, page_tokens=page_tokens, dtype=dtype)
+    own = torch.float32 if runner.format == "f32" else torch.bfloat16
+    if dtype is None or isinstance(runner, GraphRunner):
+        dtype = own
+    cache = PagedCache(
+        model.config, pages, page_tokens=page_tokens, dtype=dtype, device=runner.device
     )
+    return NativePages(runner, cache)
 
 
 class NativePages:
-    """Pages that the native decoder reads where they lie."""
+    """Pages that the native decoder, or a GPU's recorded step, reads where they lie."""
 
-    is_exact, lanes = True, 1
+    lanes = 1
 
-    def __init__(self, runner: Runner, cache: PagedCache) -> None:
+    def __init__(self, runner: Runner | GraphRunner, cache: PagedCache) -> None:
+        self.is_exact = runner.is_exact
         self._runner, self._cache = runner, cache
         self.pages, self.page_tokens = cache.pages, cache.page_tokens
 

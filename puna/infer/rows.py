@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from puna.infer.graphs import GraphRunner
 from puna.infer.prefill import read_prompts
 from puna.infer.runner import PAGE_TOKENS, PagedCache, Part, Runner, refuse_cache
 from puna.model.cache import KVCache
@@ -38,18 +39,23 @@ def rows_of(model: Llama, limits: Sequence[int], *, cache_dtype: torch.dtype | N
     Args:
         cache_dtype: of the native cache; None takes what suits the weights.
     """
-    runner = Runner.of(model)
+    runner = Runner.of(model) or GraphRunner.of(model)
     if runner is None:
         refuse_cache(cache_dtype)
         return TorchRows(model, limits)
+    if isinstance(runner, GraphRunner):
+        refuse_cache(cache_dtype)
     return NativeRows(runner, limits, cache_dtype)
 
 
 class NativeRows:
-    """Rows in pages, read by the native decoder."""
+    """Rows in pages, read by the native decoder, or on a GPU by recorded steps."""
 
     def __init__(
-        self, runner: Runner, limits: Sequence[int], cache_dtype: torch.dtype | None = None
+        self,
+        runner: Runner | GraphRunner,
+        limits: Sequence[int],
+        cache_dtype: torch.dtype | None = None,
     ) -> None:
         self._runner, self._limits = runner, list(limits)
         self._pages: list[list[int]] = [[] for _ in limits]
@@ -102,7 +108,8 @@ class NativeRows:
             total = sum(-(-length // PAGE_TOKENS) for length in lengths)
         else:
             total = 2 * old.pages + pages
-        new = PagedCache(self._runner.config, max(total, pages), dtype=self._dtype)
+        runner = self._runner
+        new = PagedCache(runner.config, max(total, pages), dtype=self._dtype, device=runner.device)
         begin = 0
         if old is not None:
             begin = old.pages

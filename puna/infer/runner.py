@@ -74,6 +74,7 @@ class PagedCache:
         *,
         page_tokens: int = PAGE_TOKENS,
         dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
         if dtype not in CACHE_NUMBERS:
             raise RequestError(
@@ -83,7 +84,7 @@ class PagedCache:
         self.pages, self.page_tokens, self.dtype = pages, page_tokens, dtype
         heads = (config.layers, pages, config.kv_heads, page_tokens)
         shape = (*heads, config.head_width)
-        self.keys, self.values = (torch.empty(shape, dtype=dtype) for _ in range(2))
+        self.keys, self.values = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
         scaled = dtype in SMALL_CACHES
         self.key_scales = torch.empty(heads) if scaled else None
         self.value_scales = torch.empty(heads) if scaled else None
@@ -113,6 +114,9 @@ class Part:
 class Runner:
     """A model as the native decoder sees it; weights stay where they are."""
 
+    is_exact = True
+    device = torch.device("cpu")
+
     def __init__(self, model: Llama, matrices: dict[str, Packed], level: str) -> None:
         self.config = model.config
         self.level = level
@@ -129,7 +133,7 @@ class Runner:
     def of(cls, model: nn.Module, *, level: str | None = None) -> "Runner | None":
         """Wrap a model, or answer None where the kernels cannot read it or are not there."""
         level = level or native.level()
-        if level is None or type(model) is not Llama or _is_watched(model):
+        if level is None or type(model) is not Llama or is_watched(model):
             return None
         matrices = {
             name: packed
@@ -170,7 +174,7 @@ class Runner:
             RequestError: an id is not in the vocabulary, or a part has no tokens.
             ContextError: a part's pages, or the model's context, have no room for its tokens.
         """
-        self._check(parts, cache)
+        check_parts(parts, cache, self.config)
         counts = np.array([len(part.ids) for part in parts], dtype=np.int64)
         ids = np.concatenate([np.asarray(part.ids, dtype=np.int32) for part in parts])
         held = np.array([part.held for part in parts], dtype=np.int64)
@@ -186,25 +190,32 @@ class Runner:
         )  # fmt: skip
         return logits
 
-    def _check(self, parts: Sequence[Part], cache: PagedCache) -> None:
-        for part in parts:
-            if not part.ids or min(part.ids) < 0 or max(part.ids) >= self.config.vocab:
-                raise RequestError(
-                    f"runner: a part of {len(part.ids)} ids was given; at least one, each from 0 "
-                    f"to {self.config.vocab - 1}, is expected."
-                )
-            total = part.held + len(part.ids)
-            room = min(len(part.pages) * cache.page_tokens, self.config.context)
-            if total > room:
-                raise ContextError(
-                    f"runner: {part.held} tokens are held and {len(part.ids)} more were given; "
-                    f"there is room for {room}. Give the sequence more pages or shorten it."
-                )
-            if min(part.pages) < 0 or max(part.pages) >= cache.pages:
-                raise RequestError(
-                    f"runner: pages {min(part.pages)} to {max(part.pages)} were given; the cache "
-                    f"has {cache.pages}."
-                )
+
+def check_parts(parts: Sequence[Part], cache: PagedCache, config: ModelConfig) -> None:
+    """Refuse parts that a model or its cache cannot take.
+
+    Raises:
+        RequestError: an id is not in the vocabulary, or a part has no tokens.
+        ContextError: a part's pages, or the model's context, have no room for its tokens.
+    """
+    for part in parts:
+        if not part.ids or min(part.ids) < 0 or max(part.ids) >= config.vocab:
+            raise RequestError(
+                f"runner: a part of {len(part.ids)} ids was given; at least one, each from 0 "
+                f"to {config.vocab - 1}, is expected."
+            )
+        total = part.held + len(part.ids)
+        room = min(len(part.pages) * cache.page_tokens, config.context)
+        if total > room:
+            raise ContextError(
+                f"runner: {part.held} tokens are held and {len(part.ids)} more were given; "
+                f"there is room for {room}. Give the sequence more pages or shorten it."
+            )
+        if min(part.pages) < 0 or max(part.pages) >= cache.pages:
+            raise RequestError(
+                f"runner: pages {min(part.pages)} to {max(part.pages)} were given; the cache "
+                f"has {cache.pages}."
+            )
 
 
 def _wanted(parts: Sequence[Part], counts: "np.ndarray[Any, np.dtype[np.int64]]") -> Any:
@@ -227,7 +238,7 @@ def _names(model: Llama) -> set[str]:
     return names
 
 
-def _is_watched(model: nn.Module) -> bool:
+def is_watched(model: nn.Module) -> bool:
     """Whether somebody waits for forward passes, or put in their own: the decoder makes none."""
     own = {"forward", "hidden", "logits"} & vars(model).keys()
     hooks = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
