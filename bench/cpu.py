@@ -3,7 +3,8 @@
 The sides alternate within each round, because a machine's memory bandwidth changes within seconds;
 a row of the table is the median of the ratios of the rounds, beside the share of the read bandwidth
 (decoding) or of the matrix peak (prompts) that was measured in the same rounds. Weights are random,
-and the same format and shape is made for each peer. OpenVINO is left out where it is not installed.
+and the same format and shape is made for each peer. OpenVINO is left out where it is not installed;
+it runs in a process of its own, and its cell says so where that process crashed.
 Run: python bench/cpu.py [--quick] [--only 135M] [--formats int4,int8]
 """
 
@@ -117,6 +118,14 @@ def speed(read: Side, rows: int, steps: int) -> float:
     return rows * steps / (time.perf_counter() - began)
 
 
+def speed_or_none(read: Side, rows: int, steps: int) -> float | None:
+    """Return `speed`, or None where the peer is gone."""
+    try:
+        return speed(read, rows, steps)
+    except openvino_llama.CrashError:
+        return None
+
+
 def sides_of(name: str, format: Format) -> tuple[Puna, dict[str, Side]]:
     """Return our side, and all of them by their names."""
     config, threads = SHAPES[name], torch.get_num_threads()
@@ -127,8 +136,16 @@ def sides_of(name: str, format: Format) -> tuple[Puna, dict[str, Side]]:
         write_gguf(path, config, PEER_FORMATS[format])
         sides["llama.cpp"] = LlamaCpp(path, threads=threads, rows=BATCH, batch=PROMPT).read
     if openvino_llama.version():
-        sides["openvino"] = openvino_llama.OpenVino(config, format, threads=threads).read
+        try:
+            sides["openvino"] = openvino_llama.InChild(config, format, threads=threads).read
+        except openvino_llama.CrashError:
+            sides["openvino"] = crashed
     return ours, sides
+
+
+def crashed(rows: int, tokens: int, held: int) -> None:
+    """Stand for a peer that could not even begin."""
+    raise openvino_llama.CrashError
 
 
 def compare(name: str, format: Format, rounds: int) -> None:
@@ -145,14 +162,18 @@ def compare(name: str, format: Format, rounds: int) -> None:
         shares = []
         for number in range(rounds + 1):
             order = list(sides) if number % 2 else list(sides)[::-1]
-            now = {side: speed(sides[side], rows, count) for side in order}
+            now = {side: speed_or_none(sides[side], rows, count) for side in order}
             if number:  # the first round warms all up
                 for side, value in now.items():
-                    speeds[side].append(value)
-                shares.append(share(now["puna"] / rows, ours, decodes=count > 0))
+                    if value is not None:
+                        speeds[side].append(value)
+                shares.append(share(speeds["puna"][-1] / rows, ours, decodes=count > 0))
         mine = speeds.pop("puna")
         cells = [f"{statistics.median(mine):>10,.1f}"]
         for theirs in speeds.values():
+            if len(theirs) < len(mine):
+                cells.append(f"{'crashed':>10}{'':>7} {'':<15}")
+                continue
             ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
             middle, spread = statistics.median(ratios), f"({min(ratios):.2f} to {max(ratios):.2f})"
             cells.append(f"{statistics.median(theirs):>10,.1f}{middle:>7.2f} {spread:<15}")

@@ -4,6 +4,8 @@ The graph is what its converters make of such a model: weights in few bits that 
 the product, fused attention, keys and values in the state of the request.
 """
 
+import multiprocessing
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ class Graph:
         self.ov, self.op, self.config, self.format = ov, op, config, format
         self._random = np.random.default_rng(0)
         self._states: list[Any] = []
+        self._shared: list[Any] = []  # arrays that constants only point at
 
     def build(self) -> Any:
         """Return the model: ids and positions in, logits of the last token out."""
@@ -147,6 +150,7 @@ class Graph:
             return op.constant(every)
         if self.format == "bf16":
             bits = (every.view(np.uint32) >> 16).astype(np.uint16)
+            self._shared.append(bits)
             tensor = ov.Tensor(bits, ov.Shape([out, inner]), ov.Type.bf16)
             return op.convert(ov.op.Constant(tensor), "f32")
         name, low, high = _BITS[self.format]
@@ -159,6 +163,7 @@ class Graph:
         if name == "u4":
             flat = codes.astype(np.uint8).reshape(-1, 2)
             packed = (flat[:, 0] | flat[:, 1] << 4).astype(np.uint8)
+            self._shared.append(packed)
             tensor = ov.Tensor(packed, ov.Shape(list(codes.shape)), ov.Type.u4)
             wide = op.subtract(
                 op.convert(ov.op.Constant(tensor), "f16"), op.constant(np.float16(8))
@@ -185,8 +190,9 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": kind,
         }
-        model = Graph(config, format).build()
-        self._request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+        self._graph = Graph(config, format)
+        compiled = ov.Core().compile_model(self._graph.build(), "CPU", settings)
+        self._request = compiled.create_infer_request()
 
     def read(self, rows: int, tokens: int, held: int) -> None:
         """Read the next tokens of some rows; `held` = 0 begins anew."""
@@ -199,3 +205,52 @@ class OpenVino:
                 "beam_idx": np.arange(rows, dtype=np.int32),
             }
         )
+
+
+class CrashError(Exception):
+    """The peer's process ended before it answered."""
+
+
+class InChild:
+    """The peer in a process of its own: where it crashes, the comparison goes on without it.
+
+    The process ends when nobody holds the other end of its pipe.
+    """
+
+    def __init__(self, config: ModelConfig, format: str, *, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        peer = context.Process(target=_serve, args=(theirs, config, format, threads), daemon=True)
+        peer.start()
+        theirs.close()
+        self._answer()
+
+    def read(self, rows: int, tokens: int, held: int) -> None:
+        """Read the next tokens of some rows; `held` = 0 begins anew.
+
+        Raises:
+            CrashError: the peer is gone.
+        """
+        try:
+            self._pipe.send((rows, tokens, held))
+        except OSError:
+            raise CrashError from None
+        self._answer()
+
+    def _answer(self) -> None:
+        try:
+            self._pipe.recv()
+        except (EOFError, OSError):
+            raise CrashError from None
+
+
+def _serve(pipe: Connection, config: ModelConfig, format: str, threads: int) -> None:
+    peer = OpenVino(config, format, threads=threads)
+    pipe.send(None)
+    while True:
+        try:
+            work = pipe.recv()
+        except EOFError:
+            return
+        peer.read(*work)
+        pipe.send(None)
