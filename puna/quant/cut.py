@@ -122,6 +122,8 @@ def _fp8(low: Fp8Weight, dim: int, begin: int, end: int, where: str) -> Fp8Weigh
 
 def _packed_rows(low: Packed, begin: int, end: int) -> Packed:
     """Take whole panels where they lie; rows that begin within one are laid out again."""
+    if low.scales is None:  # a plain matrix
+        return replace(low, out=end - begin, codes=low.codes[begin:end])
 
     def lanes(part: Tensor | None) -> Tensor | None:
         if part is None:
