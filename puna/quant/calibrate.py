@@ -21,7 +21,7 @@ from puna.quant.awq import search_scales
 from puna.quant.codes import Codes, Scheme
 from puna.quant.gptq import Gptq, gptq, nearest
 
-Method = Literal["gptq", "awq"]
+Method = Literal["gptq", "awq", "awq+gptq"]
 
 # What feeds which matrices of a block, in the order of the computation.
 STAGES = (
@@ -97,7 +97,7 @@ def calibrated(
         for layer, block in enumerate(model.blocks):
             walk = _Walk(model, block, layer, rounded, original)
             made: list[tuple[str, Codes | Tensor]] = []
-            if calibration.method == "awq":
+            if calibration.method != "gptq":
                 made += _scale(walk, scheme)
             for _, names in STAGES:
                 made += _round(walk, names, scheme, calibration)
@@ -121,6 +121,14 @@ def head_weight(model: Llama) -> Tensor:
     return weight.detach().cpu()
 
 
+class _Reached(Exception):  # noqa: N818 - no error: a forward pass ends where it is no longer needed
+    """What enters a matrix, thrown past the rest of its block."""
+
+    def __init__(self, states: Tensor) -> None:
+        super().__init__()
+        self.states = states
+
+
 class _Walk:
     """One block, rounded bit by bit beside its original, and the states that enter both."""
 
@@ -137,28 +145,41 @@ class _Walk:
         self.dtype = next(block.parameters()).dtype
         self.where = f"blocks.{layer}"
         self._rounded, self._original = rounded, original
+        self._scales: dict[str, Tensor] = {}  # what AWQ divided the inputs of a matrix by
 
     def weight(self, name: str) -> Tensor:
         """Return a weight of the block that is being rounded."""
         return self.work.get_parameter(f"{name}.weight").data
 
     def moments(self, name: str) -> Moments:
-        """Run the text through both blocks and measure what enters one matrix."""
-        met: list[Tensor] = []
-        owners = [block.get_submodule(name) for block in (self.work, self._block)]
-        moments = Moments(self.weight(name).shape[1])
-        hooks = [
-            owner.register_forward_pre_hook(lambda _, given: met.append(given[0]))
-            for owner in owners
-        ]
+        """Run the text through both blocks, so far as needed, and measure what enters a matrix."""
+        moments, scales = Moments(self.weight(name).shape[1]), self._scales.get(name)
         for x, true in zip(self._rounded, self._original, strict=True):
-            self._run(self.work, x)
-            self._run(self._block, true)
-            moments.add(met[0], met[1])
-            met.clear()
-        for hook in hooks:
-            hook.remove()
+            met, original = (
+                self._entering(block, name, states)
+                for block, states in ((self.work, x), (self._block, true))
+            )
+            moments.add(met, original if scales is None else original / scales)
         return moments
+
+    def scaled(self, name: str, scales: Tensor) -> None:
+        """Remember by what the inputs of a matrix were divided: the original's are not."""
+        self._scales[name] = scales
+
+    def _entering(self, block: nn.Module, name: str, states: Tensor) -> Tensor:
+        """Return what enters a matrix of a block; what comes after it is not computed."""
+
+        def stop(_: nn.Module, given: tuple[Tensor]) -> None:
+            raise _Reached(given[0])
+
+        hook = block.get_submodule(name).register_forward_pre_hook(stop)
+        try:
+            self._run(block, states)
+        except _Reached as reached:
+            return reached.states
+        finally:
+            hook.remove()
+        raise AssertionError(f"{name} was never called")
 
     def outputs(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return what leaves both blocks."""
@@ -191,6 +212,7 @@ def _scale(walk: _Walk, scheme: Scheme) -> Iterator[tuple[str, Tensor]]:
             feeding /= by_group[:, 0].reshape(-1, 1)
         else:
             feeding /= scales[:, None]
+        walk.scaled(names[0], scales)
         for weight in weights:
             weight *= scales
 

@@ -66,14 +66,15 @@ def test_inputs_that_are_no_numbers_are_refused_by_name() -> None:
         gptq(torch.ones(4, 64), torch.full((64, 64), torch.nan), INT4, where="blocks.0.mlp.up")
 
 
+@pytest.mark.parametrize("method", ["awq", "awq+gptq"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_scales_of_awq_are_folded_exactly(dtype: torch.dtype) -> None:
+def test_the_scales_of_awq_are_folded_exactly(dtype: torch.dtype, method: Method) -> None:
     """With 16 bits of grid nothing is lost to rounding; only an inexact fold would show."""
     model = tiny_model(dtype=dtype).float() if dtype == torch.float32 else tiny_model(dtype=dtype)
     ids = rows(model)
     before = model.float()(ids) if dtype == torch.float32 else tiny_model(dtype=dtype).float()(ids)
     scheme = Scheme(bits=8, group=1, symmetric=False)
-    made = dict(calibrated(model, scheme, Calibration(ids=ids, method="awq")))
+    made = dict(calibrated(model, scheme, Calibration(ids=ids, method=method)))
     model = model.float()
     norms = 0
     for name, new in made.items():
@@ -86,7 +87,7 @@ def test_the_scales_of_awq_are_folded_exactly(dtype: torch.dtype) -> None:
     assert float(difference) < 0.02
 
 
-@pytest.mark.parametrize("method", ["gptq", "awq"])
+@pytest.mark.parametrize("method", ["gptq", "awq", "awq+gptq"])
 def test_calibration_is_the_same_while_the_model_is_replaced_under_it(method: Method) -> None:
     ids = rows(tiny_model())
     calibration = Calibration(ids=ids, method=method)
@@ -115,9 +116,11 @@ def perplexity(model: Llama, ids: torch.Tensor) -> float:
     return math.exp(-float(scores[:, :-1].gather(-1, ids[:, 1:, None]).mean()))
 
 
-@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize(
+    ("symmetric", "method"), [(True, "gptq"), (False, "gptq"), (True, "awq+gptq")]
+)
 def test_calibration_saves_half_of_what_plain_rounding_loses_on_trained_weights(
-    symmetric: bool,
+    symmetric: bool, method: Method
 ) -> None:
     """int4 in groups of 32, on text that stories260K writes itself (its perplexity is 3.6)."""
     folder = testdata("weights/stories260K/hf")
@@ -127,6 +130,6 @@ def test_calibration_saves_half_of_what_plain_rounding_loses_on_trained_weights(
     recipe = Recipe(scheme="int4", symmetric=symmetric, head=None)
     best = perplexity(original, unseen)
     rounded = perplexity(quantize_model(load_model(folder), recipe), unseen)
-    calibration = Calibration(ids=seen)
+    calibration = Calibration(ids=seen, method=method)
     mended = perplexity(quantize_model(load_model(folder), recipe, calibration), unseen)
     assert mended - best <= 0.5 * (rounded - best)
