@@ -9,8 +9,9 @@ This was run on processors only: the step itself in torch, and its kernels in Tr
 No recording has met a GPU yet.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from puna.infer.joined import Product, joined
 from puna.infer.prefill import PREFILL_TOKENS
 from puna.infer.runner import PagedCache, Part, check_parts, is_watched
 from puna.model.cache import KVCache
-from puna.model.llama import Llama, RMSNorm
+from puna.model.llama import Block, Llama, RMSNorm
 from puna.ops.gpu.choice import decodes_by_graph, gpu_of
 from puna.ops.gpu.step import Pages, add_and_norm, attend_pages, gated, turn_and_store
 from puna.ops.lowbit import Format
@@ -36,7 +37,7 @@ Recorder = Callable[[Step], Step]
 
 def record(step: Step) -> Step:
     """Record a step as a CUDA graph; what is returned replays it into the same tensors."""
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):  # kernels are compiled and libraries set up before
         for _ in range(2):
@@ -99,7 +100,7 @@ class GraphRunner:
         own = vars(model).get("graph_runner")
         if not isinstance(own, cls) or not own.is_of(model):
             own = cls(model)
-            model.graph_runner = own  # joined once, for all who generate with this model
+            vars(model)["graph_runner"] = own  # joined once, for all who generate with this model
         return own
 
     def is_of(self, model: Llama) -> bool:
@@ -153,7 +154,7 @@ class GraphRunner:
         pages = Pages(held=held, tables=tables, cos=cos.contiguous(), sin=sin.contiguous())
         x: Tensor = model.embed(ids)
         more: Tensor | None = None
-        for layer, block in enumerate(model.blocks):
+        for layer, block in enumerate(cast("Iterable[Block]", model.blocks)):
             keys, values = cache.keys[layer], cache.values[layer]
             attn_norm, mlp_norm = block.attn_norm, block.mlp_norm
             x, h = add_and_norm(x, more, attn_norm.weight, attn_norm.eps, fused=fused)
@@ -179,7 +180,8 @@ class GraphRunner:
         )
         past.lengths = torch.tensor([part.held])
         found: list[Tensor] = []
-        for piece in torch.tensor([list(part.ids)], device=device).split(PREFILL_TOKENS, dim=1):
+        ids = torch.tensor([list(part.ids)], device=device)
+        for piece in torch.split(ids, PREFILL_TOKENS, dim=1):
             last = None if part.wants_all else torch.tensor([piece.shape[1] - 1], device=device)
             found.append(self._model(piece, cache=past, last=last))
         at = torch.arange(part.held, part.held + T, device=device)

@@ -39,7 +39,7 @@ def _dense(layers: Sequence[nn.Module]) -> Product:
     if len({weight.dtype for weight in weights}) > 1:
         return lambda x: torch.cat([layer(x) for layer in layers], dim=-1)
     whole = torch.cat([weight.detach() for weight in weights])
-    parts = whole.split([len(weight) for weight in weights])
+    parts = torch.split(whole, [len(weight) for weight in weights])
     for layer, part in zip(layers, parts, strict=True):
         layer.weight = nn.Parameter(part, requires_grad=False)
     return lambda x: F.linear(x, whole)

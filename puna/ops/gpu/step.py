@@ -67,7 +67,7 @@ def turn_and_store(
     """Return the turned queries; keys and values go into their pages."""
     B, (_, K, Z, E) = len(qkv), keys.shape
     if not fused:
-        parts = qkv.view(B, 1, heads + 2 * K, E).split([heads, K, K], dim=2)
+        parts = torch.split(qkv.view(B, 1, heads + 2 * K, E), [heads, K, K], dim=2)
         cos, sin = pages.cos[:, None, None], pages.sin[:, None, None]
         q, k = (rotate(part, cos, sin)[:, 0] for part in parts[:2])
         held = pages.held.long()
