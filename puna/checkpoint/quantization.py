@@ -16,6 +16,7 @@ from puna.checkpoint.facts import Facts
 from puna.checkpoint.names import HEAD, TABLE
 from puna.checkpoint.stored import Low
 from puna.errors import ConfigError, FormatError
+from puna.log import note
 from puna.quant.fp8 import Fp8Weight
 
 Layout = Literal["compressed-tensors", "fbgemm_fp8", "panels"]
@@ -169,6 +170,11 @@ def write_quantization(
             "activation_scale_ub": bounds.pop(),
             "modules_to_not_convert": [_foreign(name) for name in left],
         }
+    if lost := bounds - {None}:
+        note(
+            f"compressed-tensors has no place for the bound of activation scales ({lost.pop():g}); "
+            "whoever reads the folder scales by the largest activation. fbgemm_fp8 keeps it."
+        )
     by_kind: dict[str, list[str]] = {}
     schemes: dict[str, dict[str, Any]] = {}
     for name, low in lows.items():

@@ -173,6 +173,22 @@ def test_dynamic_fp8_keeps_its_bound_in_the_form_of_the_released_405b(tmp_path: 
     assert layer.bound == 1200.0
 
 
+def test_a_bound_that_the_layout_cannot_hold_is_not_lost_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its form for dynamic fp8 has no bound: a reader would scale by the outlier (Q1)."""
+    caplog.set_level("INFO", logger="puna")
+    stored(tmp_path / "q", Recipe(scheme="fp8"), layout="compressed-tensors")
+    assert "no place for the bound of activation scales (1200)" in caplog.text
+    layer = load_model(tmp_path / "q", as_stored=True).get_submodule("blocks.2.mlp.down")
+    assert isinstance(layer, Fp8Linear)
+    assert layer.bound is None
+    calibration = Calibration(ids=rows(tiny_model()))
+    caplog.clear()
+    stored(tmp_path / "s", Recipe(scheme="fp8"), calibration=calibration)
+    assert not caplog.text
+
+
 def test_low_bits_do_not_fit_the_form_of_fbgemm(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="choose the compressed-tensors layout"):
         stored(tmp_path / "q", Recipe(scheme="int4"), layout="fbgemm_fp8")
