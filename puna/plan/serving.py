@@ -107,8 +107,9 @@ class Needs:
 def weight_bytes(config: ModelConfig, kind: Format) -> int:
     """Return the bytes of a model's weights in memory.
 
-    int8 and int4 round the matrices of all blocks and put the head into int8; fp8 rounds the
-    feed-forward matrices of all layers but the first and the last, with a float32 scale a row.
+    int8 and int4 round the matrices of all blocks and put the head into int8, which a tied
+    embedding shares; fp8 rounds the feed-forward matrices of all layers but the first and the last,
+    with a float32 scale a row.
     What is left is bfloat16. Source: puna.quant.recipe; for fp8 the paper, section 6.2.
     """
     D, F, L = config.width, config.mlp_width, config.layers
@@ -122,8 +123,9 @@ def weight_bytes(config: ModelConfig, kind: Format) -> int:
         return low + scales + 2 * (config.parameters - low)
     norms = 2 * L * D + D
     low = config.parameters_without_embeddings - norms
-    head = table * _BITS["int8"] / 8  # of its own also where the embedding is tied
-    return int(low * _BITS[kind] / 8 + head + 2 * (table + norms))
+    head = table * _BITS["int8"] / 8
+    plain = norms if config.tied else table + norms
+    return int(low * _BITS[kind] / 8 + head + 2 * plain)
 
 
 def work_bytes(config: ModelConfig, load: Load) -> int:

@@ -1,5 +1,6 @@
 """What serving takes: counted from the shape, and equal to what the real modules hold."""
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -24,8 +25,12 @@ SHAPE = ModelConfig(
 
 
 @pytest.mark.parametrize("kind", ["int8", "int4", "fp8"])
-def test_rounded_weights_take_the_bytes_that_the_modules_hold(kind: Literal["int8", "fp8"]) -> None:
-    model = initialised(Llama(SHAPE))
+@pytest.mark.parametrize("tied", [True, False])
+def test_rounded_weights_take_the_bytes_that_the_modules_hold(
+    kind: Literal["int8", "fp8"], tied: bool
+) -> None:
+    shape = replace(SHAPE, tied=tied)
+    model = initialised(Llama(shape))
     quantize_model(model, kind)
     low = 0
     for module in model.modules():
@@ -34,7 +39,7 @@ def test_rounded_weights_take_the_bytes_that_the_modules_hold(kind: Literal["int
         elif isinstance(module, Fp8Linear):
             low += sum(part.numel() * part.element_size() for part in module.buffers())
     kept = sum(weight.numel() for weight in model.parameters())
-    assert weight_bytes(SHAPE, kind) == low + 2 * kept
+    assert weight_bytes(shape, kind) == low + 2 * kept
 
 
 def test_whole_weights_take_their_number_of_bytes() -> None:
