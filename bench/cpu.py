@@ -9,7 +9,9 @@ Run: python bench/cpu.py [--quick] [--only 135M] [--formats int4,int8]
 """
 
 import argparse
+import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -196,6 +198,8 @@ def main() -> None:
     parser.add_argument("--only", choices=SHAPES, help="one shape")
     parser.add_argument("--formats", default=",".join(PEER_FORMATS))
     arguments = parser.parse_args()
+    if os.environ.get("OMP_WAIT_POLICY"):  # passive threads decode at a fifth of llama.cpp's speed
+        sys.exit("OMP_WAIT_POLICY is set, which may slow the peers' threads. Unset it to compare.")
     facts = machine()
     print(f"{facts.processor}, {facts.cores} cores, {' '.join(facts.features)}")
     print(
