@@ -132,7 +132,8 @@ using Bfloats = RowMajor<Format::bf16>;
 using Floats = RowMajor<Format::f32>;
 
 constexpr int64_t kMostBlock = 640;  // inputs
-constexpr int kStreamedRows = 3;      // up to here the weights are read from where they lie
+constexpr int64_t kStreamedRows = kHasBf16Dot ? 3 : 16;  // read the weights from where they lie
+constexpr int64_t kTogether = kHasBf16Dot ? 3 : 6;       // of them in registers at once
 
 // Blocks of about the same length, whatever else is asked.
 inline int64_t block_inputs(int64_t in) {
@@ -166,31 +167,37 @@ inline void widen_block(const uint8_t* w, int64_t w_stride, int64_t outs, int64_
 // and on: the memory serves a few long runs faster than one, or than many short ones.
 template <int R>
 void streamed_rows(const uint8_t* w, int64_t w_stride, int64_t in, int64_t outs, const uint8_t* x,
-                   int64_t x_stride, const Output& y) {
-  constexpr int kStreams = R == 1 ? 8 : 4;
+                   int64_t x_stride, int64_t rows, const Output& y) {
+  constexpr int kStreams = R == 1 ? 8 : R <= 3 ? 4 : 2;
   constexpr int kRegisters = (kStreams + kColumns - 1) / kColumns * kColumns;
   const int64_t block = block_inputs(in), each = outs / kStreams;
-  const auto some = [&](auto streams, int64_t first, int64_t apart) {
-    constexpr int Q = decltype(streams)::value;
-    float total[R * kRegisters] = {};
+  const auto some = [&](auto streams, auto count, int64_t row, int64_t out, int64_t apart) {
+    constexpr int Q = decltype(streams)::value, N = decltype(count)::value;
+    float total[N * kRegisters] = {};
     for (int64_t start = 0; start < in; start += block) {
       const int64_t length = in - start < block ? in - start : block;
-      T partial[R * kRegisters];
+      T partial[N * kRegisters];
       for (auto& one : partial) one = splat_t(0.0f);
-      dot_block<Bfloats, R, Q, kRegisters>(w + first * w_stride + start * 2, apart * w_stride,
-                               x + start / Bfloats::kStep * Bfloats::kInputBytes, x_stride,
-                               length / Bfloats::kStep, length % Bfloats::kStep * 2, partial);
-      for (int i = 0; i < R * kRegisters; i += kColumns)
+      dot_block<Bfloats, N, Q, kRegisters>(
+          w + out * w_stride + start * 2, apart * w_stride,
+          x + row * x_stride + start / Bfloats::kStep * Bfloats::kInputBytes, x_stride,
+          length / Bfloats::kStep, length % Bfloats::kStep * 2, partial);
+      for (int i = 0; i < N * kRegisters; i += kColumns)
         store_t(total + i, load_t(total + i) + sums(partial + i));
     }
-    for (int r = 0; r < R; ++r)
+    for (int r = 0; r < N; ++r)
       for (int q = 0; q < Q; ++q) {
-        float* at = y.at + r * y.stride + first + q * apart;
+        float* at = y.at + (row + r) * y.stride + out + q * apart;
         *at = (y.adds ? *at : 0.0f) + total[r * kRegisters + q];
       }
   };
-  for (int64_t i = 0; i < each; ++i) some(std::integral_constant<int, kStreams>{}, i, each);
-  for (int64_t i = each * kStreams; i < outs; ++i) some(std::integral_constant<int, 1>{}, i, 1);
+  const auto all = [&](auto streams, int64_t out, int64_t apart) {
+    for (int64_t row = 0; row < rows; row += R)
+      with_rows<R>(rows - row < R ? rows - row : R,
+                   [&](auto count) { some(streams, count, row, out, apart); });
+  };
+  for (int64_t i = 0; i < each; ++i) all(std::integral_constant<int, kStreams>{}, i, each);
+  for (int64_t i = each * kStreams; i < outs; ++i) all(std::integral_constant<int, 1>{}, i, 1);
 }
 
 // Many rows: a block of a panel's weights is widened once, then meets every row.
@@ -207,7 +214,8 @@ inline void rows_panel(const uint8_t* w, int64_t w_stride, int64_t outs, int64_t
                         length % Bfloats::kStep * 2, y, kLanes);
     } else {
       widen_block(from, w_stride, outs, length, wide, wide_stride);
-      dot_many<Floats>(wide, wide_stride, outs, inputs, x_stride, rows, rounded(length, 2 * kColumns) / Floats::kStep, 0, y, kLanes);
+      dot_many<Floats>(wide, wide_stride, outs, inputs, x_stride, rows,
+                       rounded(length, 2 * kColumns) / Floats::kStep, 0, y, kLanes);
     }
   }
 }
@@ -216,11 +224,13 @@ void rows_product(const Matrix& w, const Coding& c, const uint8_t* x, int64_t ro
                   int64_t last, const Output& y, uint8_t* scratch) {
   const int64_t w_stride = w.in * 2, limit = last * kLanes < w.out ? last * kLanes : w.out;
   const uint8_t* codes = static_cast<const uint8_t*>(w.codes);
-  if (rows <= kStreamedRows)
-    return with_rows<kStreamedRows>(rows, [&](auto r) {
+  if (rows <= kStreamedRows) {
+    const int64_t passes = (rows + kTogether - 1) / kTogether;  // each over weights now in the cache
+    return with_rows<kTogether>((rows + passes - 1) / passes, [&](auto r) {
       streamed_rows<decltype(r)::value>(codes + first * kLanes * w_stride, w_stride, w.in,
-                                        limit - first * kLanes, x, c.stride, y);
+                                        limit - first * kLanes, x, c.stride, rows, y);
     });
+  }
   float* sums = reinterpret_cast<float*>(scratch);
   uint8_t* wide = scratch + rows * kLanes * 4;
   for (int64_t begin = first * kLanes; begin < limit; begin += kLanes) {
