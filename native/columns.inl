@@ -34,36 +34,43 @@ inline void meet(const T (&w)[8], const float* x, int64_t x_stride, T (&acc)[R])
     for (int r = 0; r < R; ++r) acc[r] = fma(w[k], splat_t(x[r * x_stride + k]), acc[r]);
 }
 
-constexpr int kHalves = kLanes / kColumns;  // registers of a panel
-
-// One panel, every weight read once. Half a panel takes its whole block before the other half does:
-// long runs of few lines come faster out of memory than short runs of many.
+// Sums [R, lanes] of the outputs whose weights lie at the lines.
 template <int R>
-inline void few_rows_panel(const float* w, int64_t in, int64_t outs, const float* x,
-                           int64_t x_stride, float* sums) {
-  T total[kHalves][R];
-  for (auto& half : total)
-    for (auto& one : half) one = splat_t(0.0f);
-  const Lines first(w, in, outs);
-  const int64_t after = outs > kColumns ? kColumns : 0;  // a half without outputs repeats the first
-  const Lines last(w + after * in, in, outs - after);
-  const Lines* const halves[2] = {&first, &last};
+inline void few_rows_sums(const Lines& lines, int64_t in, const float* x, int64_t x_stride,
+                          float* sums) {
+  T total[R];
+  for (auto& one : total) one = splat_t(0.0f);
   for (int64_t start = 0; start < in; start += kBlockInputs) {
     const int64_t end = in - start < kBlockInputs ? in : start + kBlockInputs;
-    T acc[kHalves][R];
-    for (auto& half : acc)
-      for (auto& one : half) one = splat_t(0.0f);
-    for (int h = 0; h < kHalves; ++h)
-      for (int64_t k = start; k < end; k += 8) {
-        T turned[8];
-        halves[h]->turn(k, end, turned);
-        meet<R>(turned, x + k, x_stride, acc[h]);
-      }
-    for (int h = 0; h < kHalves; ++h)
-      for (int r = 0; r < R; ++r) total[h][r] = total[h][r] + acc[h][r];
+    T acc[R];
+    for (auto& one : acc) one = splat_t(0.0f);
+    for (int64_t k = start; k < end; k += 8) {
+      T turned[8];
+      lines.turn(k, end, turned);
+      meet<R>(turned, x + k, x_stride, acc);
+    }
+    for (int r = 0; r < R; ++r) total[r] = total[r] + acc[r];
   }
-  for (int h = 0; h < kHalves; ++h)
-    for (int r = 0; r < R; ++r) store_t(sums + r * kLanes + h * kColumns, total[h][r]);
+  for (int r = 0; r < R; ++r) store_t(sums + r * kColumns, total[r]);
+}
+
+// Few rows: every weight is read once. A lane takes its outputs from a place of its own, read on and
+// on: the memory serves a few long runs faster than many short ones.
+template <int R>
+void few_rows(const float* w, int64_t in, int64_t outs, const float* x, int64_t x_stride,
+              const Output& y) {
+  const int64_t each = outs / kColumns, rest = outs % kColumns;
+  const auto some = [&](int64_t first, int64_t apart, int64_t count) {
+    float sums[R * kColumns];
+    few_rows_sums<R>(Lines(w + first * in, apart * in, count), in, x, x_stride, sums);
+    for (int r = 0; r < R; ++r)
+      for (int64_t o = 0; o < count; ++o) {
+        float* at = y.at + r * y.stride + first + o * apart;
+        *at = (y.adds ? *at : 0.0f) + sums[r * kColumns + o];
+      }
+  };
+  for (int64_t i = 0; i < each; ++i) some(i, each, kColumns);
+  if (rest) some(each * kColumns, 1, rest);
 }
 
 // R rows by W registers of outputs; w [inputs, W, lanes] lies in the first cache.
@@ -132,23 +139,15 @@ void columns_product(const Matrix& w, const Coding& c, const uint8_t* coded, int
   const float *weights = static_cast<const float*>(w.codes),
               *x = reinterpret_cast<const float*>(coded);
   const int64_t x_stride = c.stride / 4, limit = last * kLanes < w.out ? last * kLanes : w.out;
-  for (int64_t begin = first * kLanes; begin < limit;) {
-    const int64_t left = limit - begin;
-    float* at = y.at + begin - first * kLanes;
+  if (rows <= kFewRows)
+    return with_rows<kFewRows>(rows, [&](auto r) {
+      few_rows<decltype(r)::value>(weights + first * kLanes * w.in, w.in, limit - first * kLanes, x,
+                                   x_stride, y);
+    });
+  for (int64_t begin = first * kLanes; begin < limit; begin += kWide) {
+    const int64_t outs = limit - begin < kWide ? limit - begin : kWide;
     const float* from = weights + begin * w.in;
-    if (rows <= kFewRows) {
-      const int64_t outs = left < kLanes ? left : kLanes;
-      float sums[kFewRows * kLanes];
-      with_rows<kFewRows>(rows, [&](auto r) {
-        few_rows_panel<decltype(r)::value>(from, w.in, outs, x, x_stride, sums);
-      });
-      write_sums(sums, rows, kLanes, outs, at, y);
-      begin += kLanes;
-      continue;
-    }
-    const int64_t outs = left < kWide ? left : kWide;
     many_rows_sums<kTileWide>(from, w.in, outs, x, x_stride, rows, scratch, scratch + rows * kWide);
-    write_sums(scratch, rows, kWide, outs, at, y);
-    begin += kWide;
+    write_sums(scratch, rows, kWide, outs, y.at + begin - first * kLanes, y);
   }
 }
