@@ -126,11 +126,6 @@ class Driver:
         self._wake.set()
 
     @property
-    def is_closing(self) -> bool:
-        """Whether new requests are refused."""
-        return self._is_closing
-
-    @property
     def is_alive(self) -> bool:
         """Whether the thread that steps the engine runs."""
         return self._thread.is_alive()

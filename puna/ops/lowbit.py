@@ -286,8 +286,3 @@ def round_inputs(x: Float[Tensor, "*n inner"], group: int) -> Float[Tensor, "*n 
     inverse = torch.full_like(peak, 127) / peak  # torch takes 127 / peak for 127 * (1 / peak)
     codes = torch.where(tiny, 0.0, grouped * inverse).round()
     return torch.where(tiny, 0.0, codes * scale).flatten(-2)[..., :inner]
-
-
-def native_features() -> str | None:
-    """Name the level of the native kernels that runs; None: there are none, torch computes."""
-    return native.level()

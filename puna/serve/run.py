@@ -7,7 +7,6 @@ would see refused connections where it should see 503.
 
 import asyncio
 import gc
-import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -28,7 +27,6 @@ _SWITCH_S = 0.0002
 # Objects made between two collections. The 50,000 that suit a command take 16 ms and more to look
 # through, and everybody waits for that.
 _COLLECT = (2_000, 10, 10)
-_EXITS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Ending(Protocol):
