@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -126,7 +127,7 @@ def measure(
             Part(ids=[TOKEN], held=HELD, pages=range(row * pages, (row + 1) * pages))
             for row in range(rows)
         ]
-        time = seconds(lambda parts=parts: runner.step(parts, cache), rounds)  # type: ignore[misc]
+        time = seconds(partial(runner.step, parts, cache), rounds)
         moved = weights + rows * HELD * config.cache_bytes_per_token(2)
         print(
             f"{format:<6}decode b{rows:<4}{rows / time:>10,.1f} tokens/s"
@@ -134,7 +135,7 @@ def measure(
             flush=True,
         )
     part = [Part(ids=[TOKEN] * PROMPT, held=0, pages=range(pages))]
-    time = seconds(lambda: runner.step(part, cache), max(3, rounds // 10))
+    time = seconds(partial(runner.step, part, cache), max(3, rounds // 10))
     work = PROMPT * config.forward_flops_per_token(PROMPT / 2) / time
     print(
         f"{format:<6}prompt {PROMPT:<5}{PROMPT / time:>9,.1f} tokens/s"

@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -334,9 +335,9 @@ def measure_many(llm: LLM, peer: Path | None, rounds: int, tokens: int) -> None:
         for at in range(1, rounds + 1):
             bodies = many_bodies(llm, tokens, seed=at)
             sides = {
-                "puna": lambda: rate_of(bodies),  # noqa: B023
-                "batched": lambda: batched.rate(128, tokens),
-                "server": lambda: serve_peers.server_rate(bodies, never),  # noqa: B023
+                "puna": partial(rate_of, bodies),
+                "batched": partial(batched.rate, 128, tokens),
+                "server": partial(serve_peers.server_rate, bodies, never),
             }
             for side in list(sides)[:: 1 if at % 2 else -1]:
                 found[side].append(sides[side]())

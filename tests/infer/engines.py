@@ -1,7 +1,10 @@
 """Small engines, the requests they get, and running them to the end."""
 
+import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
+
+import pytest
 
 from puna.infer.engine import Engine, EngineConfig, Event, Request
 from puna.infer.generate import generate_ids
@@ -61,3 +64,18 @@ def tiny_engine(model: Llama, *, is_native: bool = BACKENDS[0], **limits: int) -
 def expected(model: Llama, prompt: list[int], count: int) -> list[int]:
     """What the simple loop writes."""
     return list(generate_ids(model, [prompt], max_tokens=count, sampling=GREEDY)[0].ids)
+
+
+class Hang:
+    """The next steps of all engines hang until `may_go_on` is set; `is_in_step`: one does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.may_go_on, self.is_in_step = threading.Event(), threading.Event()
+        step = Engine.step
+
+        def hanging(engine: Engine) -> list[Event]:
+            self.is_in_step.set()
+            self.may_go_on.wait(30)
+            return step(engine)
+
+        monkeypatch.setattr(Engine, "step", hanging)

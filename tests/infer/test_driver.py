@@ -6,7 +6,7 @@ import pytest
 from puna.errors import ContextError
 from puna.infer.driver import Driver
 from puna.infer.engine import BusyError, Engine, Event, Request
-from tests.infer.engines import expected, tiny_engine
+from tests.infer.engines import Hang, expected, tiny_engine
 from tests.infer.tiny import GREEDY, prompts_of, tiny_model
 
 MODEL = tiny_model(context=128)
@@ -110,21 +110,14 @@ def test_a_failing_step_ends_the_requests_and_the_next_one_is_served(
 
 
 def test_a_driver_says_when_a_step_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    step, may_go_on, is_in_step = Engine.step, threading.Event(), threading.Event()
-
-    def hanging(self: Engine) -> list[Event]:
-        is_in_step.set()
-        may_go_on.wait(30)
-        return step(self)
-
-    monkeypatch.setattr(Engine, "step", hanging)
+    hang = Hang(monkeypatch)
     with Driver(tiny_engine(MODEL)) as driver:
         assert driver.trouble(hang_s=0.0) is None  # there is no step: nothing hangs
         stream = driver.submit(Request(ids=[1, 2], sampling=GREEDY, max_tokens=2))
-        assert is_in_step.wait(30)
+        assert hang.is_in_step.wait(30)
         assert driver.trouble(hang_s=60.0) is None
         told = driver.trouble(hang_s=0.0)
-        may_go_on.set()
+        hang.may_go_on.set()
         assert [*stream][-1].finish_reason == "length"
     assert told == "a step has taken 0 s already"
 
@@ -132,21 +125,14 @@ def test_a_driver_says_when_a_step_hangs(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_step_that_hangs_does_not_keep_the_driver_from_closing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    step, may_go_on, is_in_step = Engine.step, threading.Event(), threading.Event()
-
-    def hanging(self: Engine) -> list[Event]:
-        is_in_step.set()
-        may_go_on.wait(30)
-        return step(self)
-
-    monkeypatch.setattr(Engine, "step", hanging)
+    hang = Hang(monkeypatch)
     monkeypatch.setattr("puna.infer.driver.CLOSING_WAIT_S", 0.01)
     driver = Driver(tiny_engine(MODEL))
     stream = driver.submit(Request(ids=[1, 2], sampling=GREEDY, max_tokens=2))
-    assert is_in_step.wait(30)
+    assert hang.is_in_step.wait(30)
     driver.close()
     assert "a step hangs" in caplog.text
-    may_go_on.set()
+    hang.may_go_on.set()
     assert [*stream][-1].finish_reason == "cancelled"
 
 

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from puna.infer.constraints import Constraint, Constraints
 from puna.infer.engine import Engine, Event
 from puna.serve.page_files import Page
+from tests.infer.engines import Hang
 from tests.serve.live import Live, running, tiny_llm
 
 CHAT = "/v1/chat/completions"
@@ -177,20 +178,13 @@ def test_health_tells_the_models() -> None:
 
 
 def test_health_says_that_an_engine_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    step, may_go_on, is_in_step = Engine.step, threading.Event(), threading.Event()
-
-    def hanging(self: Engine) -> list[Event]:
-        is_in_step.set()
-        may_go_on.wait(30)
-        return step(self)
-
-    monkeypatch.setattr(Engine, "step", hanging)
+    hang = Hang(monkeypatch)
     with running(hang_s=0.01) as live, ThreadPoolExecutor(1) as pool:
         asked = pool.submit(live.ask)
-        assert is_in_step.wait(30)
+        assert hang.is_in_step.wait(30)
         time.sleep(0.02)
         answer = live.client.get("/health")
-        may_go_on.set()
+        hang.may_go_on.set()
         assert asked.result()["choices"]
         assert live.client.get("/health").status_code == 200
     assert answer.status_code == 503
