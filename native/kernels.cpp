@@ -1,6 +1,7 @@
 // The kernels of one processor level. CMake compiles this file once for each level.
 #include "kernels.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -35,7 +36,7 @@ int64_t scratch_bytes(const Matrix& w, int64_t rows) {
   if (rows <= kPanelRows) return 64;
   const Coding c = coding_of(w);
   const int64_t span = rounded(rounded(kSpan, c.input_group), 8);
-  return kPanelWide * (rows * 64 + (w.format == Format::int4 ? (span + 8) * 16 : 0));
+  return kPanelWide * (std::min(rows, kRowBlock) * 64 + (w.format == Format::int4 ? (span + 8) * 16 : 0));
 }
 
 void row(const Matrix& w, int64_t index, float* out) {

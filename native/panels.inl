@@ -5,97 +5,130 @@
 //   one scale a row:     y += input scale * dot, and the weight's scale comes last.
 // Nothing depends on how many rows or threads there are.
 
+constexpr uint16_t kOnes[kLanes] = {0x3c00, 0x3c00, 0x3c00, 0x3c00, 0x3c00, 0x3c00, 0x3c00, 0x3c00,
+                                    0x3c00, 0x3c00, 0x3c00, 0x3c00, 0x3c00, 0x3c00, 0x3c00, 0x3c00};
+
+// Where the numbers of a tile lie: its panels and its rows, each so far from the one before.
+struct Corner {
+  const uint8_t* codes;               // of the first panel, as if they began at input 0
+  int64_t codes_apart;                // bytes
+  const uint16_t *scales, *zeros;     // of the first panel; zeros may be null
+  int64_t scales_apart, zeros_apart;  // numbers
+  int64_t step;                       // numbers to the next segment's
+  const uint8_t* x;                   // the first row
+
+  Corner(const Matrix& w, int64_t panel, int64_t apart, const uint8_t* x)
+      : codes(static_cast<const uint8_t*>(w.codes) + panel * w.panel_bytes()),
+        codes_apart(apart * w.panel_bytes()),
+        scales(w.scales + panel * w.groups() * kLanes),
+        zeros(w.zeros ? w.zeros + panel * w.groups() * kLanes : nullptr),
+        scales_apart(apart * w.groups() * kLanes),
+        zeros_apart(scales_apart),
+        step(kLanes),
+        x(x) {
+    if (w.group < w.in) return;
+    scales = kOnes;  // write_panel scales the whole row
+    scales_apart = step = 0;
+  }
+};
+
 template <class Dot, bool kNibbles>
 struct Tile {
-  const Matrix& w;
-  const Coding& c;
-  const bool is_rowwise;
-  const int middle;  // code that stands for zero, less what Dot subtracted
+  static constexpr int kBytes = kNibbles ? 8 : 16;  // of a panel's codes, for each input
+  static constexpr int64_t kSegment = 32;           // inputs of the segments that are usual
+  const Coding c;
+  const int64_t padded;  // inputs in whole words
+  const int middle;      // code that stands for zero, less what Dot subtracted
 
   Tile(const Matrix& w, const Coding& c)
-      : w(w), c(c), is_rowwise(w.group >= w.in),
-        middle((w.format == Format::int4 ? 8 : 128) - Dot::offset) {}
+      : c(c), padded(w.words() * 4), middle((w.format == Format::int4 ? 8 : 128) - Dot::offset) {}
 
-  // Segments [from, to) of R rows and P panels, each so many after the one before; `codes` is the
-  // first of them, at input `origin`.
+  // Segments [from, to) of R rows and P panels; the first one begins a group of inputs.
   template <int R, int P>
-  inline void run(const uint8_t* codes, int64_t panel_stride, int64_t origin, int64_t panel,
-                  int64_t apart, const uint8_t* x, int64_t from, int64_t to, F (&y)[R][P]) const {
-    const int64_t per_group = c.input_group / c.segment, groups = w.groups();
-    F part[R][P];
-    for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p) part[r][p] = splat(0.0f);
-    for (int64_t s = from; s < to; ++s) {
-      const int64_t start = s * c.segment;
-      const int64_t end = start + c.segment < w.words() * 4 ? start + c.segment : w.words() * 4;
-      I acc[R][P];
+  inline void run(const Corner& t, int64_t from, int64_t to, F (&y)[R][P]) const {
+    const int64_t per_group = c.input_group / c.segment;
+    int64_t group = from / per_group;
+    for (int64_t s = from; s < to; ++group) {
+      F part[R][P];
+      for (int r = 0; r < R; ++r)
+        for (int p = 0; p < P; ++p) part[r][p] = splat(0.0f);
+      for (const int64_t stop = std::min(s + per_group, to); s < stop; ++s)
+        segment<R, P>(t, s, part);
       for (int r = 0; r < R; ++r) {
-        const int32_t total = totals(x, r)[s];
-        for (int p = 0; p < P; ++p) acc[r][p] = splat_i(-middle * total);
-      }
-      multiply<R, P>(codes + (start - origin) * (kNibbles ? 8 : 16), panel_stride, x, start, end,
-                     acc);
-      const bool closes = (s + 1) % per_group == 0 || s + 1 == c.segments();
-      for (int p = 0; p < P; ++p) {
-        const int64_t at = ((panel + p * apart) * groups + (is_rowwise ? 0 : s)) * kLanes;
-        const F scale = is_rowwise ? splat(1.0f) : load_f16(w.scales + at);
-        for (int r = 0; r < R; ++r) {
-          F value = to_float(acc[r][p]);
-          if (w.zeros)
-            value = fnma(load_f16(w.zeros + at), splat(static_cast<float>(totals(x, r)[s])), value);
-          const float input = scales(x, r)[s / per_group];
-          if (is_rowwise) {
-            y[r][p] = fma(value, splat(input), y[r][p]);
-            continue;
-          }
-          part[r][p] = fma(value, scale, part[r][p]);
-          if (!closes) continue;
-          y[r][p] = fma(part[r][p], splat(input), y[r][p]);
-          part[r][p] = splat(0.0f);
-        }
+        const uint8_t* scales = t.x + r * c.stride + c.scales_at;
+        const F input = splat(reinterpret_cast<const float*>(scales)[group]);
+        for (int p = 0; p < P; ++p) y[r][p] = fma(part[r][p], input, y[r][p]);
       }
     }
   }
 
   template <int R, int P>
-  inline void multiply(const uint8_t* at, int64_t panel_stride, const uint8_t* x, int64_t start,
-                       int64_t end, I (&acc)[R][P]) const {
-    if constexpr (kNibbles) {
-      for (int64_t i = start; i < end; i += 8, at += 64) {
-        typename Dot::W low[P], high[P];
-        for (int p = 0; p < P; ++p) {
-          const U pair = load_bytes(at + p * panel_stride);
-          low[p] = Dot::weights(low_nibbles(pair));
-          high[p] = Dot::weights(high_nibbles(pair));
-        }
-        for (int r = 0; r < R; ++r)
-          for (int p = 0; p < P; ++p)
-            acc[r][p] = Dot::dot2(acc[r][p], low[p], high[p], word(x, r, i), word(x, r, i + 4));
-      }
-    } else {
-      for (int64_t i = start; i < end; i += 8, at += 128) {
-        typename Dot::W first[P], second[P];
-        for (int p = 0; p < P; ++p) {
-          first[p] = Dot::weights(load_bytes(at + p * panel_stride));
-          second[p] = Dot::weights(load_bytes(at + p * panel_stride + 64));
-        }
-        for (int r = 0; r < R; ++r)
-          for (int p = 0; p < P; ++p)
-            acc[r][p] = Dot::dot2(acc[r][p], first[p], second[p], word(x, r, i), word(x, r, i + 4));
+  inline void segment(const Corner& t, int64_t s, F (&part)[R][P]) const {
+    const int64_t start = s * c.segment, inputs = std::min(c.segment, padded - start);
+    const uint8_t* codes = t.codes + start * kBytes;
+    I acc[R][P];
+    if (inputs == kSegment) {
+      multiply<R, P>(codes, t.codes_apart, t.x + start, kSegment, acc);
+    } else {  // in memory of its own, so that the usual sums stay in registers
+      I other[R][P];
+      multiply_any<R, P>(codes, t.codes_apart, t.x + start, inputs, other);
+      for (int r = 0; r < R; ++r)
+        for (int p = 0; p < P; ++p) acc[r][p] = other[r][p];
+    }
+    for (int r = 0; r < R; ++r) {
+      const int32_t total = reinterpret_cast<const int32_t*>(t.x + r * c.stride + c.sums_at)[s];
+      const I shift = splat_i(-middle * total);
+      for (int p = 0; p < P; ++p) {
+        F value = to_float(acc[r][p] + shift);
+        if (t.zeros)
+          value = fnma(load_f16(t.zeros + p * t.zeros_apart + s * t.step),
+                       splat(static_cast<float>(total)), value);
+        part[r][p] = fma(value, load_f16(t.scales + p * t.scales_apart + s * t.step), part[r][p]);
       }
     }
+  }
+
+  template <int R, int P>
+  __attribute__((noinline)) void multiply_any(const uint8_t* codes, int64_t apart, const uint8_t* x,
+                                              int64_t inputs, I (&acc)[R][P]) const {
+    for (int r = 0; r < R; ++r)
+      for (int p = 0; p < P; ++p) acc[r][p] = splat_i(0);
+    for (int64_t i = 0; i < inputs; i += Dot::most) {
+      I more[R][P];
+      multiply<R, P>(codes + i * kBytes, apart, x + i, std::min(Dot::most, inputs - i), more);
+      for (int r = 0; r < R; ++r)
+        for (int p = 0; p < P; ++p) acc[r][p] = acc[r][p] + more[r][p];
+    }
+  }
+
+  // The integer products of at most Dot::most inputs.
+  template <int R, int P>
+  inline __attribute__((always_inline)) void multiply(const uint8_t* codes, int64_t apart,
+                                                      const uint8_t* x, int64_t inputs,
+                                                      I (&acc)[R][P]) const {
+    typename Dot::Sum sum[R][P];
+    for (int r = 0; r < R; ++r)
+      for (int p = 0; p < P; ++p) sum[r][p] = Dot::zero();
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < inputs; i += 8)
+      for (int p = 0; p < P; ++p) {
+        const uint8_t* at = codes + p * apart + i * kBytes;
+        const U bytes = load_bytes(at);
+        const auto first = Dot::weights(kNibbles ? low_nibbles(bytes) : bytes);
+        const auto second = Dot::weights(kNibbles ? high_nibbles(bytes) : load_bytes(at + 64));
+        for (int r = 0; r < R; ++r) {
+          sum[r][p] = Dot::dot(sum[r][p], first, word(x, r, i));
+          sum[r][p] = Dot::dot(sum[r][p], second, word(x, r, i + 4));
+        }
+      }
+    for (int r = 0; r < R; ++r)
+      for (int p = 0; p < P; ++p) acc[r][p] = Dot::total(sum[r][p]);
   }
 
   inline uint32_t word(const uint8_t* x, int r, int64_t i) const {
     uint32_t four;
     std::memcpy(&four, x + r * c.stride + i, 4);
     return four;
-  }
-  inline const float* scales(const uint8_t* x, int r) const {
-    return reinterpret_cast<const float*>(x + r * c.stride + c.scales_at);
-  }
-  inline const int32_t* totals(const uint8_t* x, int r) const {
-    return reinterpret_cast<const int32_t*>(x + r * c.stride + c.sums_at);
   }
 };
 
@@ -113,13 +146,12 @@ template <class Dot, bool kNibbles, int R, int P>
 inline void few_rows(const Matrix& w, const Coding& c, const uint8_t* x, int64_t& panel,
                      int64_t first, int64_t last, const Output& y) {
   const Tile<Dot, kNibbles> tile(w, c);
-  const int64_t bytes = w.panel_bytes(), each = (last - panel) / P;
+  const int64_t each = (last - panel) / P;
   for (const int64_t end = panel + each; panel < end; ++panel) {
     F sums[R][P];
     for (int r = 0; r < R; ++r)
       for (int p = 0; p < P; ++p) sums[r][p] = splat(0.0f);
-    tile.template run<R, P>(static_cast<const uint8_t*>(w.codes) + panel * bytes, each * bytes, 0,
-                            panel, each, x, 0, c.segments(), sums);
+    tile.template run<R, P>(Corner(w, panel, each, x), 0, c.segments(), sums);
     for (int r = 0; r < R; ++r)
       for (int p = 0; p < P; ++p) {
         const int64_t at = panel + p * each;
@@ -142,60 +174,64 @@ void few_rows_product(const Matrix& w, const Coding& c, const uint8_t* x, int64_
   });
 }
 
-constexpr int64_t kSpan = 1024;  // inputs, about: their weights of a tile stay near the first cache
+constexpr int64_t kSpan = 1024;    // inputs, about: their weights of a tile stay near the first cache
+constexpr int64_t kRowBlock = 128;  // rows whose inputs stay in the second one
 
-// Many rows: a span of two panels is unpacked once, then meets every row.
+// Many rows: a span of a few panels is unpacked once, then meets every row.
 template <class Dot, int P>
 void many_rows_panels(const Matrix& w, const Coding& c, const uint8_t* x, int64_t rows,
-                      int64_t panel, int64_t first, const Output& y, uint8_t* scratch) {
+                      int64_t panel, float* y, const Output& out, uint8_t* scratch) {
   const Tile<Dot, false> tile(w, c);
-  const uint8_t* codes = static_cast<const uint8_t*>(w.codes) + panel * w.panel_bytes();
+  Corner corner(w, panel, 1, x);
+  const uint8_t* codes = corner.codes;
   const int64_t per_span = rounded(kSpan, c.input_group) / c.segment;
   float* sums = reinterpret_cast<float*>(scratch);  // [rows, P, 16]
   uint8_t* bytes = scratch + rows * P * 64;
   for (int64_t i = 0; i < rows * P; ++i) store(sums + i * kLanes, splat(0.0f));
   for (int64_t from = 0; from < c.segments(); from += per_span) {
-    const int64_t to = from + per_span < c.segments() ? from + per_span : c.segments();
-    const int64_t origin = from * c.segment;
-    const int64_t end = to == c.segments() ? w.words() * 4 : to * c.segment;
-    const uint8_t* span = codes + origin * 16;
-    int64_t stride = w.panel_bytes();
+    const int64_t to = std::min(from + per_span, c.segments());
+    const int64_t origin = from * c.segment, end = std::min(to * c.segment, w.words() * 4);
     if (w.format == Format::int4) {
-      stride = (end - origin) * 16;
+      corner.codes_apart = (end - origin) * 16;
+      corner.codes = bytes - origin * 16;
       for (int p = 0; p < P; ++p)
         for (int64_t i = 0; i < (end - origin) / 8; ++i) {
           const U pair = load_bytes(codes + p * w.panel_bytes() + (origin / 8 + i) * 64);
-          store_bytes(bytes + p * stride + i * 128, low_nibbles(pair));
-          store_bytes(bytes + p * stride + i * 128 + 64, high_nibbles(pair));
+          store_bytes(bytes + p * corner.codes_apart + i * 128, low_nibbles(pair));
+          store_bytes(bytes + p * corner.codes_apart + i * 128 + 64, high_nibbles(pair));
         }
-      span = bytes;
     }
-    for (int64_t row = 0; row < rows; row += kPanelRows) {
-      const int64_t some = rows - row < kPanelRows ? rows - row : kPanelRows;
-      with_rows<kPanelRows>(some, [&](auto r) {
+    for (int64_t row = 0; row < rows; row += kPanelRows)
+      with_rows<kPanelRows>(std::min<int64_t>(kPanelRows, rows - row), [&](auto r) {
         constexpr int R = decltype(r)::value;
         F part[R][P];
         for (int i = 0; i < R; ++i)
           for (int p = 0; p < P; ++p) part[i][p] = load(sums + ((row + i) * P + p) * kLanes);
-        tile.template run<R, P>(span, stride, origin, panel, 1, x + row * c.stride, from, to, part);
+        corner.x = x + row * c.stride;
+        tile.template run<R, P>(corner, from, to, part);
         for (int i = 0; i < R; ++i)
           for (int p = 0; p < P; ++p) store(sums + ((row + i) * P + p) * kLanes, part[i][p]);
       });
-    }
   }
   for (int64_t r = 0; r < rows; ++r)
     for (int p = 0; p < P; ++p)
-      write_panel(w, panel + p, load(sums + (r * P + p) * kLanes),
-                  y.at + r * y.stride + (panel + p - first) * kLanes, y.adds);
+      write_panel(w, panel + p, load(sums + (r * P + p) * kLanes), y + r * out.stride + p * kLanes,
+                  out.adds);
 }
 
 template <class Dot>
 void many_rows_product(const Matrix& w, const Coding& c, const uint8_t* x, int64_t rows,
                        int64_t first, int64_t last, const Output& y, uint8_t* scratch) {
-  int64_t panel = first;
-  for (; panel + kPanelWide <= last; panel += kPanelWide)
-    many_rows_panels<Dot, kPanelWide>(w, c, x, rows, panel, first, y, scratch);
-  for (; panel < last; ++panel) many_rows_panels<Dot, 1>(w, c, x, rows, panel, first, y, scratch);
+  for (int64_t row = 0; row < rows; row += kRowBlock) {
+    const int64_t some = std::min(kRowBlock, rows - row);
+    const uint8_t* from = x + row * c.stride;
+    float* at = y.at + row * y.stride;
+    int64_t panel = first;
+    for (; panel + kPanelWide <= last; panel += kPanelWide, at += kPanelWide * kLanes)
+      many_rows_panels<Dot, kPanelWide>(w, c, from, some, panel, at, y, scratch);
+    for (; panel < last; ++panel, at += kLanes)
+      many_rows_panels<Dot, 1>(w, c, from, some, panel, at, y, scratch);
+  }
 }
 
 void packed_product(const Matrix& w, const Coding& c, const uint8_t* x, int64_t rows,

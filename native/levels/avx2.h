@@ -128,50 +128,47 @@ inline U high_nibbles(U x) {
   return low_nibbles({_mm256_srli_epi16(x.a, 4), _mm256_srli_epi16(x.b, 4)});
 }
 
-// Bytes 0..15: a pair of products stays below 2^15, so that the saturating product is exact.
+// In registers, summed in the order that is written: the compiler's own order spills them.
+inline I held(I x) {
+  __asm__("" : "+x"(x.a), "+x"(x.b));
+  return x;
+}
+// Bytes 0..15: a pair of products stays below 2^12, so that eight pairs fit into sixteen bits.
 struct Small {
-  struct W {
-    __m256i a, b;
-  };
-  static W weights(U w) { return {w.a, w.b}; }
-  static I dot(I acc, W w, uint32_t word) {
-    const __m256i x = _mm256_set1_epi32(static_cast<int>(word));
-    const __m256i ones = _mm256_set1_epi16(1);
-    return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(_mm256_maddubs_epi16(w.a, x), ones)),
-            _mm256_add_epi32(acc.b, _mm256_madd_epi16(_mm256_maddubs_epi16(w.b, x), ones))};
-  }
-  static I dot2(I acc, W w0, W w1, uint32_t word0, uint32_t word1) {
-    const __m256i x0 = _mm256_set1_epi32(static_cast<int>(word0));
-    const __m256i x1 = _mm256_set1_epi32(static_cast<int>(word1));
-    const __m256i ones = _mm256_set1_epi16(1);
-    const __m256i a = _mm256_add_epi16(_mm256_maddubs_epi16(w0.a, x0), _mm256_maddubs_epi16(w1.a, x1));
-    const __m256i b = _mm256_add_epi16(_mm256_maddubs_epi16(w0.b, x0), _mm256_maddubs_epi16(w1.b, x1));
-    return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(a, ones)),
-            _mm256_add_epi32(acc.b, _mm256_madd_epi16(b, ones))};
-  }
+  using Sum = I;  // each lane two numbers of sixteen bits
+  static constexpr int64_t most = 32;
   static constexpr int offset = 0;  // what `weights` subtracted from each byte
+  static U weights(U w) { return w; }
+  static Sum zero() { return splat_i(0); }
+  static Sum dot(Sum acc, U w, uint32_t word) {
+    const __m256i x = _mm256_set1_epi32(static_cast<int>(word));
+    return held({_mm256_add_epi16(acc.a, _mm256_maddubs_epi16(w.a, x)),
+                 _mm256_add_epi16(acc.b, _mm256_maddubs_epi16(w.b, x))});
+  }
+  static I total(Sum x) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    return {_mm256_madd_epi16(x.a, ones), _mm256_madd_epi16(x.b, ones)};
+  }
 };
 // Bytes 1..255: less 128 they are signed, and |x| * sign(x) w stays within 127 * 127 * 2 < 2^15.
 struct Wide {
-  struct W {
-    __m256i a, b;
-  };
-  static W weights(U w) {
+  using Sum = I;
+  static constexpr int64_t most = INT64_MAX;
+  static constexpr int offset = 128;
+  static U weights(U w) {
     const __m256i flip = _mm256_set1_epi8(-128);
     return {_mm256_xor_si256(w.a, flip), _mm256_xor_si256(w.b, flip)};
   }
-  static I dot(I acc, W w, uint32_t word) {
+  static Sum zero() { return splat_i(0); }
+  static Sum dot(Sum acc, U w, uint32_t word) {
     const __m256i x = _mm256_set1_epi32(static_cast<int>(word));
     const __m256i size = _mm256_abs_epi8(x), ones = _mm256_set1_epi16(1);
     const __m256i a = _mm256_maddubs_epi16(size, _mm256_sign_epi8(w.a, x));
     const __m256i b = _mm256_maddubs_epi16(size, _mm256_sign_epi8(w.b, x));
-    return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(a, ones)),
-            _mm256_add_epi32(acc.b, _mm256_madd_epi16(b, ones))};
+    return held({_mm256_add_epi32(acc.a, _mm256_madd_epi16(a, ones)),
+                 _mm256_add_epi32(acc.b, _mm256_madd_epi16(b, ones))});
   }
-  static I dot2(I acc, W w0, W w1, uint32_t word0, uint32_t word1) {
-    return dot(dot(acc, w0, word0), w1, word1);
-  }
-  static constexpr int offset = 128;
+  static I total(Sum x) { return x; }
 };
 
 // Weights turned, so that a lane is an output: kTileRows by kTileWide registers hold a tile's sums.

@@ -117,17 +117,15 @@ inline U low_nibbles(U x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))}
 inline U high_nibbles(U x) { return low_nibbles({_mm512_srli_epi16(x.v, 4)}); }
 
 struct Small {
-  struct W {
-    __m512i v;
-  };
-  static W weights(U w) { return {w.v}; }
-  static I dot(I acc, W w, uint32_t word) {
+  using Sum = I;
+  static constexpr int64_t most = INT64_MAX;
+  static constexpr int offset = 0;  // what `weights` subtracted from each byte
+  static U weights(U w) { return w; }
+  static Sum zero() { return splat_i(0); }
+  static Sum dot(Sum acc, U w, uint32_t word) {
     return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(static_cast<int>(word)))};
   }
-  static I dot2(I acc, W w0, W w1, uint32_t word0, uint32_t word1) {
-    return dot(dot(acc, w0, word0), w1, word1);
-  }
-  static constexpr int offset = 0;  // what `weights` subtracted from each byte
+  static I total(Sum x) { return x; }
 };
 using Wide = Small;  // this product takes any unsigned byte
 

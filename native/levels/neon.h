@@ -171,18 +171,19 @@ struct Signed {
   struct W {
     int8x16_t v[4];
   };
+  using Sum = I;
+  static constexpr int64_t most = INT64_MAX;
+  static constexpr int offset = kFlip;  // what `weights` subtracted from each byte
   static W weights(U w) {
     return quarters<W>(
         [&](int i) { return vreinterpretq_s8_u8(veorq_u8(w.v[i], vdupq_n_u8(kFlip))); });
   }
-  static I dot(I acc, W w, uint32_t word) {
+  static Sum zero() { return splat_i(0); }
+  static Sum dot(Sum acc, W w, uint32_t word) {
     const int8x16_t x = vreinterpretq_s8_u32(vdupq_n_u32(word));
     return quarters<I>([&](int i) { return dot_four(acc.v[i], w.v[i], x); });
   }
-  static I dot2(I acc, W w0, W w1, uint32_t word0, uint32_t word1) {
-    return dot(dot(acc, w0, word0), w1, word1);
-  }
-  static constexpr int offset = kFlip;  // what `weights` subtracted from each byte
+  static I total(Sum x) { return x; }
 };
 using Small = Signed<0>;
 using Wide = Signed<128>;

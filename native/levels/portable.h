@@ -174,9 +174,12 @@ inline U high_nibbles(const U& x) {
 }
 
 struct Small {
-  using W = U;
+  using Sum = I;
+  static constexpr int64_t most = INT64_MAX;
+  static constexpr int offset = 0;  // what `weights` subtracted from each byte
   static const U& weights(const U& w) { return w; }
-  static I dot(const I& acc, const U& w, uint32_t word) {
+  static Sum zero() { return splat_i(0); }
+  static Sum dot(const Sum& acc, const U& w, uint32_t word) {
     int8_t x[4];
     std::memcpy(x, &word, 4);
     return lanes_i([&](int i) {
@@ -184,10 +187,7 @@ struct Small {
              w.v[4 * i + 3] * x[3];
     });
   }
-  static I dot2(const I& acc, const U& w0, const U& w1, uint32_t word0, uint32_t word1) {
-    return dot(dot(acc, w0, word0), w1, word1);
-  }
-  static constexpr int offset = 0;  // what `weights` subtracted from each byte
+  static const I& total(const Sum& x) { return x; }
 };
 using Wide = Small;
 
