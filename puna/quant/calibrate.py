@@ -16,20 +16,13 @@ from torch import Tensor, nn
 
 from puna.errors import RequestError
 from puna.log import progress
-from puna.model.llama import Llama, View
+from puna.model.llama import Llama
 from puna.quant.awq import search_scales
-from puna.quant.codes import Codes, Scheme
+from puna.quant.codes import Codes, Scheme, checked
 from puna.quant.gptq import Gptq, gptq, nearest
+from puna.quant.passage import STAGES, Passage
 
 Method = Literal["gptq", "awq", "awq+gptq"]
-
-# What feeds which matrices of a block, in the order of the computation.
-STAGES = (
-    ("attn_norm", ("attn.wq", "attn.wk", "attn.wv")),
-    ("attn.wv", ("attn.wo",)),
-    ("mlp_norm", ("mlp.gate", "mlp.up")),
-    ("mlp.up", ("mlp.down",)),
-)
 
 _ROWS_AT_ONCE = 8  # of calibration text that pass through a block together
 
@@ -57,14 +50,17 @@ class Moments:
         self._square, self._drift = torch.zeros(width, width), torch.zeros(width, width)
         self._count = 0
 
-    def add(self, x: Float[Tensor, "*N in"], original: Float[Tensor, "*N in"]) -> None:
-        """Add inputs of the layer, and those of the same tokens in the original."""
+    def add(
+        self, x: Float[Tensor, "*N in"], original: Float[Tensor, "*N in"] | None = None
+    ) -> None:
+        """Add inputs of the layer, and those of the same tokens in the original if they differ."""
         rows = x.reshape(-1, x.shape[-1]).float()
         if rows.device != self._square.device:
             self._square, self._drift = (m.to(rows.device) for m in (self._square, self._drift))
-        away = original.reshape(rows.shape).float() - rows
         self._square.addmm_(rows.T, rows)
-        self._drift.addmm_(away.T, rows)
+        if original is not None:
+            away = original.reshape(rows.shape).float() - rows
+            self._drift.addmm_(away.T, rows)
         self._count += rows.shape[0]
 
     def hessian(self) -> Float[Tensor, "in in"]:
@@ -92,19 +88,20 @@ def calibrated(
     """
     chunks = torch.split(calibration.ids, _ROWS_AT_ONCE)
     rounded = [model.embed(ids) for ids in chunks]
-    original = [x.clone() for x in rounded]
-    with progress(total=len(model.blocks), title="calibrating") as bar:
+    original = list(rounded)
+    total = len(model.blocks) * sum(len(names) for _, names in STAGES)
+    with progress(total=total, title="calibrating") as bar:
         for layer, block in enumerate(model.blocks):
             walk = _Walk(model, block, layer, rounded, original)
             made: list[tuple[str, Codes | Tensor]] = []
             if calibration.method != "gptq":
                 made += _scale(walk, scheme)
-            for _, names in STAGES:
-                made += _round(walk, names, scheme, calibration)
-            rounded, original = walk.outputs()
+            for stage, (_, names) in enumerate(STAGES):
+                made += _round(walk, stage, scheme, calibration)
+                bar.advance(len(names), note=f"{walk.where}.{names[-1]}")
+            rounded, original = walk.rounded.leave(), walk.original.leave()
             for name, new in made:
                 yield f"{walk.where}.{name}", new
-            bar.advance(1)
     if head is not None:
         moments = Moments(model.config.width)
         for x, true in zip(rounded, original, strict=True):
@@ -121,16 +118,8 @@ def head_weight(model: Llama) -> Tensor:
     return weight.detach().cpu()
 
 
-class _Reached(Exception):  # noqa: N818 - no error: a forward pass ends where it is no longer needed
-    """What enters a matrix, thrown past the rest of its block."""
-
-    def __init__(self, states: Tensor) -> None:
-        super().__init__()
-        self.states = states
-
-
 class _Walk:
-    """One block, rounded bit by bit beside its original, and the states that enter both."""
+    """One block that is rounded bit by bit beside its original, and the text inside both."""
 
     def __init__(
         self,
@@ -140,69 +129,50 @@ class _Walk:
         rounded: list[Tensor],
         original: list[Tensor],
     ) -> None:
-        self.config, self._freqs, self._layer = model.config, model.freqs, layer
-        self.work, self._block = copy.deepcopy(block).float(), block
+        self.config, self.where = model.config, f"blocks.{layer}"
         self.dtype = next(block.parameters()).dtype
-        self.where = f"blocks.{layer}"
-        self._rounded, self._original = rounded, original
+        self._work = copy.deepcopy(block).float()
+        self._begin = (layer, model.freqs)
+        self._states = rounded
+        self.rounded = self.fresh()
+        self.original = Passage(block, *self._begin, original)
         self._scales: dict[str, Tensor] = {}  # what AWQ divided the inputs of a matrix by
+
+    def fresh(self) -> Passage:
+        """Return the text as it enters the block that is being rounded."""
+        return Passage(self._work, *self._begin, self._states)
 
     def weight(self, name: str) -> Tensor:
         """Return a weight of the block that is being rounded."""
-        return self.work.get_parameter(f"{name}.weight").data
+        return self._work.get_parameter(f"{name}.weight").data
 
-    def moments(self, name: str) -> Moments:
-        """Run the text through both blocks, so far as needed, and measure what enters a matrix."""
+    def moments(self, stage: int) -> Moments:
+        """Let the text pass on to a stage in both blocks, and measure what its matrices read."""
+        self.rounded.enter(stage)
+        self.original.enter(stage)
+        name = STAGES[stage][1][0]
         moments, scales = Moments(self.weight(name).shape[1]), self._scales.get(name)
-        for x, true in zip(self._rounded, self._original, strict=True):
-            met, original = (
-                self._entering(block, name, states)
-                for block, states in ((self.work, x), (self._block, true))
-            )
-            moments.add(met, original if scales is None else original / scales)
+        for met, true in zip(self.rounded.inputs, self.original.inputs, strict=True):
+            moments.add(met, true if scales is None else true / scales)
         return moments
 
     def scaled(self, name: str, scales: Tensor) -> None:
         """Remember by what the inputs of a matrix were divided: the original's are not."""
         self._scales[name] = scales
 
-    def _entering(self, block: nn.Module, name: str, states: Tensor) -> Tensor:
-        """Return what enters a matrix of a block; what comes after it is not computed."""
-
-        def stop(_: nn.Module, given: tuple[Tensor]) -> None:
-            raise _Reached(given[0])
-
-        hook = block.get_submodule(name).register_forward_pre_hook(stop)
-        try:
-            self._run(block, states)
-        except _Reached as reached:
-            return reached.states
-        finally:
-            hook.remove()
-        raise AssertionError(f"{name} was never called")
-
-    def outputs(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return what leaves both blocks."""
-        return (
-            [self._run(self.work, x) for x in self._rounded],
-            [self._run(self._block, x) for x in self._original],
-        )
-
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
-        dtype = next(block.parameters()).dtype
-        positions = torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
-        view = View(positions, self._freqs.to(x.device), causal=True)
-        out: Tensor = block(x.to(dtype), view, self._layer)
-        return out
-
 
 def _scale(walk: _Walk, scheme: Scheme) -> Iterator[tuple[str, Tensor]]:
     """Fold AWQ's scales into the block, all before anything is rounded; yield the new norms."""
-    for before, names in STAGES:
-        hessian = walk.moments(names[0]).hessian().cpu()
+    text = walk.fresh()
+    for stage, (before, names) in enumerate(STAGES):
+        text.enter(stage)
+        moments = Moments(walk.weight(names[0]).shape[1])
+        for x in text.inputs:
+            moments.add(x)
         weights = [walk.weight(name) for name in names]
         heads = (walk.config.heads, walk.config.kv_heads) if before == "attn.wv" else None
-        scales = search_scales(weights, hessian, scheme, heads=heads).to(weights[0].device)
+        scales = search_scales(weights, moments.hessian().cpu(), scheme, heads=heads)
+        scales = scales.to(weights[0].device)
         feeding = walk.weight(before)
         if feeding.ndim == 1:
             scales = _fold_into_norm(feeding, scales, walk.dtype)
@@ -213,6 +183,7 @@ def _scale(walk: _Walk, scheme: Scheme) -> Iterator[tuple[str, Tensor]]:
         else:
             feeding /= scales[:, None]
         walk.scaled(names[0], scales)
+        text.inputs = [x / scales for x in text.inputs]
         for weight in weights:
             weight *= scales
 
@@ -227,18 +198,21 @@ def _fold_into_norm(norm: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _round(
-    walk: _Walk, names: tuple[str, ...], scheme: Scheme, calibration: Calibration
+    walk: _Walk, stage: int, scheme: Scheme, calibration: Calibration
 ) -> Iterator[tuple[str, Codes]]:
-    """Round the matrices that read the same inputs, and leave the rounded ones in the block."""
-    moments = walk.moments(names[0])
+    """Round the matrices that read the same inputs, as one, and leave them rounded in the block."""
+    names = STAGES[stage][1]
+    moments = walk.moments(stage)
     hessian, drift = moments.hessian().cpu(), moments.drift().cpu()
-    for name in names:
-        weight, where = walk.weight(name), f"{walk.where}.{name}"
-        if calibration.method == "awq":
-            codes = nearest(weight.cpu(), hessian, scheme, where=where)
-        else:
-            codes = gptq(
-                weight.cpu(), hessian, scheme, calibration.choices, drift=drift, where=where
-            )
-        weight.copy_(codes.weight())
-        yield name, codes
+    weights = [walk.weight(name) for name in names]
+    for name, weight in zip(names, weights, strict=True):
+        checked(weight, f"{walk.where}.{name}")
+    joined, where = torch.cat([weight.cpu() for weight in weights]), f"{walk.where}.{names[0]}"
+    if calibration.method == "awq":
+        codes = nearest(joined, hessian, scheme, where=where)
+    else:
+        codes = gptq(joined, hessian, scheme, calibration.choices, drift=drift, where=where)
+    parts = codes.split([len(weight) for weight in weights])
+    for name, weight, part in zip(names, weights, parts, strict=True):
+        weight.copy_(part.weight())
+        yield name, part

@@ -5,7 +5,8 @@ puna.quant.gptq. puna.checkpoint writes these codes and reads them; puna.quant.l
 them. The weight is `(code - zero) * scale`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -71,6 +72,26 @@ class Codes:
         zeros = zero if self.zeros is None else spread(self.zeros, self.group, columns)
         return (self.codes.float() - zeros) * scales
 
+    def split(self, rows: Sequence[int]) -> "list[Codes]":
+        """Cut a matrix that was rounded as one into the matrices that it was put together from."""
+        sizes = list(rows)
+        zeros = [None] * len(sizes) if self.zeros is None else torch.split(self.zeros, sizes)
+        parts = zip(
+            torch.split(self.codes, sizes), torch.split(self.scales, sizes), zeros, strict=True
+        )
+        return [replace(self, codes=codes, scales=scales, zeros=z) for codes, scales, z in parts]
+
+
+def stacked(pieces: Sequence[Codes]) -> Codes:
+    """Put runs of rows together into one matrix."""
+    zeros = [piece.zeros for piece in pieces if piece.zeros is not None]
+    return replace(
+        pieces[0],
+        codes=torch.cat([piece.codes for piece in pieces]),
+        scales=torch.cat([piece.scales for piece in pieces]),
+        zeros=torch.cat(zeros) if zeros else None,
+    )
+
 
 def quantize_weight(
     weight: Float[Tensor, "out in"], scheme: Scheme, *, where: str = "weight"
@@ -84,8 +105,9 @@ def quantize_weight(
     Raises:
         FormatError: the matrix holds NaN or an infinity, which no code stands for.
     """
-    scales, zeros = fit_grid(checked(weight, where), scheme)
-    codes = round_to(weight.float(), scales, zeros, scheme)
+    wide = checked(weight, where)
+    scales, zeros = grid_over(*extents(groups_of(wide, scheme.group)), scheme)
+    codes = round_to(wide, scales, zeros, scheme)
     return Codes(format=scheme.format, codes=codes, scales=scales, zeros=zeros, group=scheme.group)
 
 
@@ -103,24 +125,23 @@ def checked(weight: Tensor, where: str) -> Tensor:
     return wide
 
 
-def fit_grid(
-    weight: Float[Tensor, "out in"], scheme: Scheme, shrink: float | Tensor = 1.0
-) -> tuple[Float[Tensor, "out groups"], Float[Tensor, "out groups"] | None]:
-    """Return scales and zeros that reach over each group's values.
+def extents(
+    grouped: Float[Tensor, "out groups group"],
+) -> tuple[Float[Tensor, "out groups"], Float[Tensor, "out groups"]]:
+    """Return how far each group reaches below and above zero."""
+    return grouped.amin(-1).clamp_(max=0.0), grouped.amax(-1).clamp_(min=0.0)
 
-    Args:
-        shrink: by how much the range is drawn in; a number, or one a group.
-    """
-    grouped = groups_of(weight, scheme.group)
-    low, high = grouped.amin(-1).clamp(max=0.0) * shrink, grouped.amax(-1).clamp(min=0.0) * shrink
+
+def grid_over(
+    low: Float[Tensor, "out groups"], high: Float[Tensor, "out groups"], scheme: Scheme
+) -> tuple[Float[Tensor, "out groups"], Float[Tensor, "out groups"] | None]:
+    """Return scales and zeros whose codes reach from `low` to `high`."""
     first, last, _ = RANGES[scheme.format]
     if scheme.symmetric:
         # Sixteen codes reach from -8 to 7: a range of 7.5 each way costs both ends half a step.
-        scales = torch.maximum(-low, high) / ((last - first) / 2)
-        return to_scale(scales), None
+        return to_scale(torch.maximum(-low, high) / ((last - first) / 2)), None
     scales = to_scale((high - low) / (last - first))
-    zeros = (first - low / scales).round().clamp(first, last)
-    return scales, zeros
+    return scales, (first - low / scales).round_().clamp_(first, last)
 
 
 def round_to(

@@ -5,15 +5,17 @@ layer's output on calibration text, `||W X' - Q X||^2`: X are the inputs behind 
 rounded already, X' those of the original model, so that later layers mend what earlier ones lost.
 puna.quant.calibrate measures both. Three steps: the best real matrix for the drifted inputs, a
 column-by-column rounding of it, and sweeps that reconsider every code and scale given the others.
-Sources: Frantar et al. 2022, GPTQ, arXiv:2210.17323, algorithm 1; Li et al. 2025, GPTAQ,
+Matrices stand transposed, so that a column of weights lies in one piece; what earlier columns lost
+reaches a block of later ones by one product.
+Sources: Frantar et al. 2022, GPTQ, arXiv:2210.17323, algorithm 1; Chee et al. 2023, QuIP,
+arXiv:2307.13304, theorem 6, for the same rounding without an inverse; Li et al. 2025, GPTAQ,
 arXiv:2504.02692, for the target; Behdin et al. 2023, QuantEase, arXiv:2309.01885, for the sweeps.
 """
 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from puna.errors import ConfigError
@@ -23,14 +25,17 @@ from puna.quant.codes import (
     Scheme,
     checked,
     code_dtype,
-    fit_grid,
+    extents,
+    grid_over,
+    groups_of,
     round_to,
-    spread,
+    stacked,
     to_scale,
 )
 
-_BLOCK = 128  # columns between two updates of the rest; GPTQ's lazy batch
+_BLOCK = 64  # columns that are told at once what those before them lost; GPTQ's lazy batch
 _ROWS = 4096  # that are rounded at once: rows do not depend on each other
+_CACHED = 1 << 17  # weights whose grids are tried while they stay in a processor's cache
 _SHRINKS = tuple(1.0 - step / 32 for step in range(17))  # how far a range may be drawn in
 # Of the mean diagonal, when the target is solved for. On stories260K (int4, groups of 32) 10 % left
 # 0.168 of perplexity lost where 1 % left 0.182, without sweeps.
@@ -63,6 +68,7 @@ def gptq(
 ) -> Codes:
     """Round a matrix so that its products with the calibration inputs change least.
 
+    Rows do not depend on each other: matrices that read the same inputs are best given as one.
     Groups keep their columns whatever the order, so the codes have the layout of plain rounding.
 
     Args:
@@ -73,28 +79,22 @@ def gptq(
     """
     choices = choices or Gptq()
     curvature = _safe(checked(hessian, f"{where} inputs"))
-    factor, order = _inverse_factor(curvature, choices)
-    shift = None
+    feedback, order = _feedback(curvature, choices)
+    damped = _damped(curvature, choices.damping)
     if drift is not None:
-        damped = _damped(curvature, _TARGET_DAMPING)
-        shift = torch.linalg.solve(damped, checked(drift, f"{where} drift"), left=False)
+        drift, lower = checked(drift, f"{where} drift").T, _cholesky(curvature, _TARGET_DAMPING)
     pieces = []
     for rows in torch.split(checked(weight, where), _ROWS):
-        target = rows if shift is None else rows + rows @ shift
+        target = rows
+        if drift is not None:
+            target = rows + torch.cholesky_solve(drift @ rows.T, lower).T
         scales, zeros = search_grid(target, curvature.diagonal(), scheme)
-        codes = _round_columns(target, scales, zeros, scheme, factor, order)
+        work = _Work(target, scales, zeros, scheme)
+        work.round_columns(feedback, order)
         for _ in range(choices.sweeps):
-            codes, scales = _sweep(
-                target, codes, scales, zeros, scheme, _damped(curvature, choices.damping)
-            )
-        pieces.append((codes, scales, zeros))
-    return Codes(
-        format=scheme.format,
-        codes=torch.cat([codes for codes, _, _ in pieces]).to(code_dtype(scheme.format)),
-        scales=torch.cat([scales for _, scales, _ in pieces]),
-        zeros=None if scheme.symmetric else torch.cat([z for *_, z in pieces if z is not None]),
-        group=scheme.group,
-    )
+            work.sweep(damped)
+        pieces.append(work.codes())
+    return stacked(pieces)
 
 
 def nearest(
@@ -113,96 +113,110 @@ def nearest(
 
 def search_grid(
     weight: Float[Tensor, "out in"], importance: Float[Tensor, "in"], scheme: Scheme
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Float[Tensor, "out groups"], Float[Tensor, "out groups"] | None]:
     """Draw each group's range in as far as makes the weighted squared error least.
 
     Args:
         importance: of each column, its mean squared activation.
     """
     importance = importance + importance.mean() * 1e-3 + torch.finfo(torch.float32).tiny
-    rows, columns = weight.shape
-    best, chosen = torch.full((rows, 1), torch.inf), torch.ones(rows, 1)
+    grouped_importance = groups_of(importance[None], scheme.group)
+    at_once = max(1, _CACHED // weight.shape[1])
+    found = [
+        _best_grid(groups_of(rows, scheme.group), grouped_importance, scheme)
+        for rows in torch.split(weight, at_once)
+    ]
+    zeros = [zeros for _, zeros in found if zeros is not None]
+    return torch.cat([scales for scales, _ in found]), torch.cat(zeros) if zeros else None
+
+
+def _best_grid(
+    grouped: Float[Tensor, "out groups group"],
+    importance: Float[Tensor, "1 groups group"],
+    scheme: Scheme,
+) -> tuple[Tensor, Tensor | None]:
+    first, last, zero = RANGES[scheme.format]
+    low, high = extents(grouped)
+    best, chosen = torch.full_like(low, torch.inf), torch.ones_like(low)
     for shrink in _SHRINKS:
-        scales, zeros = fit_grid(weight, scheme, shrink)
-        codes = round_to(weight, scales, zeros, scheme)
-        squared = (_value(codes.float(), scales, zeros, scheme) - weight).square() * importance
-        padded = F.pad(squared, (0, -columns % scheme.group))
-        error = padded.reshape(rows, -1, scheme.group).sum(-1)
+        scales, zeros = grid_over(low * shrink, high * shrink, scheme)
+        shift = float(zero) if zeros is None else zeros[..., None]
+        codes = (grouped / scales[..., None]).add_(shift).round_().clamp_(first, last)
+        lost = codes.sub_(shift).mul_(scales[..., None]).sub_(grouped)
+        error = lost.square_().mul_(importance).sum(-1)
         chosen = torch.where(error < best, shrink, chosen)
         best = torch.minimum(best, error)
-    return fit_grid(weight, scheme, chosen)
+    return grid_over(low * chosen, high * chosen, scheme)
 
 
-def _round_columns(
-    target: Tensor,
-    scales: Tensor,
-    zeros: Tensor | None,
-    scheme: Scheme,
-    factor: Tensor,
-    order: Tensor,
-) -> Float[Tensor, "out in"]:
-    """Round one column after the other, and spread what each loses over those that are left."""
-    columns = target.shape[1]
-    first, last, zero = RANGES[scheme.format]
-    steps = spread(scales, scheme.group, columns)[:, order]
-    shifts = None if zeros is None else spread(zeros, scheme.group, columns)[:, order]
-    work = target[:, order]
-    codes = torch.empty_like(work)
-    for start in range(0, columns, _BLOCK):
-        stop = min(start + _BLOCK, columns)
-        errors = torch.empty(work.shape[0], stop - start)
-        for at in range(start, stop):
-            shift = zero if shifts is None else shifts[:, at]
-            code = (work[:, at] / steps[:, at] + shift).round().clamp(first, last)
-            error = (work[:, at] - (code - shift) * steps[:, at]) / factor[at, at]
-            work[:, at:stop].addr_(error, factor[at, at:stop], alpha=-1)
-            codes[:, at], errors[:, at - start] = code, error
-        work[:, stop:].addmm_(errors, factor[start:stop, stop:], alpha=-1)
-    return codes[:, order.argsort()]
+class _Work:
+    """Rows that are being rounded, transposed: the weights of one column lie side by side."""
 
+    def __init__(
+        self,
+        target: Float[Tensor, "out in"],
+        scales: Float[Tensor, "out groups"],
+        zeros: Float[Tensor, "out groups"] | None,
+        scheme: Scheme,
+    ) -> None:
+        self._scheme, self._target = scheme, target.T.contiguous()
+        self._scales = scales.T.contiguous()
+        self._zeros = None if zeros is None else zeros.T.contiguous()
+        self._codes = torch.empty_like(self._target)
+        self._lost = torch.empty_like(self._target)  # target - (code - zero) * scale
 
-def _sweep(
-    target: Tensor,
-    codes: Tensor,
-    scales: Tensor,
-    zeros: Tensor | None,
-    scheme: Scheme,
-    curvature: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Give every code, then every group's scale, its best value while all others stand still."""
-    first, last, zero = RANGES[scheme.format]
-    codes, scales = codes.clone(), scales.clone()
-    value = _value(codes, scales, zeros, scheme)
-    pull = (target - value) @ curvature  # minus half the gradient of the error
-    columns = target.shape[1]
-    for group in range(scales.shape[1]):
-        low, high = group * scheme.group, min(columns, (group + 1) * scheme.group)
-        inner = curvature[low:high, low:high]
-        scale = scales[:, group]
-        shift = zero if zeros is None else zeros[:, group]
-        near = pull[:, low:high].clone()
-        for at in range(high - low):
-            wish = value[:, low + at] + near[:, at] / inner[at, at]
-            code = (wish / scale + shift).round().clamp(first, last)
-            moved = (code - codes[:, low + at]) * scale
-            codes[:, low + at] = code
-            near.addr_(moved, inner[at], alpha=-1)
-        steps = codes[:, low:high] - (zero if zeros is None else zeros[:, group : group + 1])
-        size = ((steps @ inner) * steps).sum(1)
-        better = to_scale(scale + (steps * near).sum(1) / size.clamp(min=1e-30))
-        sound = (size > 1e-30) & (better > scale / 2) & (better < scale * 2)
-        scales[:, group] = torch.where(sound, better, scale)
-        fresh = steps * scales[:, group : group + 1]
-        pull.addmm_(fresh - value[:, low:high], curvature[low:high], alpha=-1)
-        value[:, low:high] = fresh
-    return codes, scales
+    def round_columns(self, feedback: Float[Tensor, "in in"], order: Int[Tensor, "in"]) -> None:
+        """Round one column after the other, each mending what those before it lost."""
+        first, last, _ = RANGES[self._scheme.format]
+        lost, where = torch.empty_like(self._lost), order.tolist()
+        for start in range(0, len(where), _BLOCK):
+            stop = min(start + _BLOCK, len(where))
+            given = self._target[order[start:stop]]
+            wish = torch.addmm(given, feedback[:start, start:stop].T, lost[:start])
+            for at, column in enumerate(where[start:stop]):
+                scale, shift = self._grid(column // self._scheme.group)
+                code = (wish[at] / scale).add_(shift).round_().clamp_(first, last)
+                self._codes[column] = code
+                missed = torch.addcmul(given[at], code.sub_(shift), scale, value=-1)
+                wish[at + 1 :].addr_(feedback[start + at, start + at + 1 : stop], missed)
+                lost[start + at] = missed
+        self._lost[order] = lost
 
+    def sweep(self, curvature: Float[Tensor, "in in"]) -> None:
+        """Give every code, then every group's scale, its best value while all others stay."""
+        first, last, _ = RANGES[self._scheme.format]
+        size = self._scheme.group
+        for group in range(self._scales.shape[0]):
+            scale, shift = self._grid(group)
+            low, high = group * size, min((group + 1) * size, len(curvature))
+            inner, codes = curvature[low:high, low:high], self._codes[low:high]
+            pull = curvature[low:high] @ self._lost  # minus half the gradient of the error
+            for at, gain in enumerate((1 / inner.diagonal()).tolist()):
+                wish = torch.addcdiv(codes[at], pull[at], scale, value=gain)
+                code = wish.round_().clamp_(first, last)
+                pull.addr_(inner[at], (code - codes[at]).mul_(scale), alpha=-1)
+                codes[at] = code
+            steps = codes - shift
+            square = ((inner @ steps) * steps).sum(0)
+            better = to_scale(scale + (steps * pull).sum(0) / square.clamp(min=1e-30))
+            sound = (square > 1e-30) & (better > scale / 2) & (better < scale * 2)
+            self._scales[group] = torch.where(sound, better, scale)
+            self._lost[low:high] = self._target[low:high] - steps * self._scales[group]
 
-def _value(codes: Tensor, scales: Tensor, zeros: Tensor | None, scheme: Scheme) -> Tensor:
-    columns = codes.shape[1]
-    zero = RANGES[scheme.format][2]
-    shift = zero if zeros is None else spread(zeros, scheme.group, columns)
-    return (codes - shift) * spread(scales, scheme.group, columns)
+    def codes(self) -> Codes:
+        """Return what the rows were rounded to."""
+        form = self._scheme.format
+        return Codes(
+            format=form,
+            codes=self._codes.to(code_dtype(form)).T.contiguous(),
+            scales=self._scales.T.contiguous(),
+            zeros=None if self._zeros is None else self._zeros.T.contiguous(),
+            group=self._scheme.group,
+        )
+
+    def _grid(self, group: int) -> tuple[Tensor, Tensor | int]:
+        zero = RANGES[self._scheme.format][2]
+        return self._scales[group], zero if self._zeros is None else self._zeros[group]
 
 
 def _safe(curvature: Tensor) -> Tensor:
@@ -219,15 +233,25 @@ def _damped(curvature: Tensor, share: float) -> Tensor:
     return damped
 
 
-def _inverse_factor(curvature: Tensor, choices: Gptq) -> tuple[Float[Tensor, "in in"], Tensor]:
-    """Return the upper Cholesky factor of the inverse, and the order of columns it is for."""
+def _cholesky(curvature: Tensor, damping: float) -> Float[Tensor, "in in"]:
+    """Return the lower factor; float32 is enough, as damping bounds the condition by in / 1 %."""
+    while True:
+        found = torch.linalg.cholesky_ex(_damped(curvature, damping))
+        if int(found.info) == 0:
+            lower: Tensor = found.L
+            return lower
+        damping *= 10.0  # nearly dependent channels
+
+
+def _feedback(curvature: Tensor, choices: Gptq) -> tuple[Float[Tensor, "in in"], Int[Tensor, "in"]]:
+    """Return what each later column adds of the loss of each earlier one, and their order.
+
+    With H = R R^T, R upper triangular, the error tr(E H E^T) is |E R|^2: the column k of E R is
+    R_kk (E_k + sum over j < k of E_j R_jk / R_kk), so E_k should be minus that sum.
+    """
     order = torch.arange(curvature.shape[0])
     if choices.act_order:
         order = curvature.diagonal().argsort(descending=True, stable=True)
-    ordered, damping = curvature[order][:, order].double(), choices.damping
-    while True:
-        lower, failed = torch.linalg.cholesky_ex(_damped(ordered, damping))
-        if int(failed) == 0:
-            break
-        damping *= 10.0  # nearly dependent channels
-    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True).float(), order
+    backwards = order.flip(0)
+    upper = _cholesky(curvature[backwards][:, backwards], choices.damping).flip(0, 1)
+    return upper / upper.diagonal(), order

@@ -18,7 +18,7 @@ from puna.errors import ConfigError, RequestError
 from puna.log import progress
 from puna.model.llama import Llama
 from puna.ops.lowbit import Packed
-from puna.quant.calibrate import STAGES, Calibration, calibrated, head_weight
+from puna.quant.calibrate import Calibration, calibrated, head_weight
 from puna.quant.codes import Codes, Scheme, quantize_weight
 from puna.quant.fp8 import (
     ACTIVATION_BOUND,
@@ -28,6 +28,7 @@ from puna.quant.fp8 import (
     quantize_fp8,
 )
 from puna.quant.linear import QuantLinear, RowEmbedding
+from puna.quant.passage import STAGES
 from puna.quant.words import Words
 
 Name = Literal["int8", "int4", "fp8"]
