@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from puna.checkpoint.gguf import ENCODE, save_gguf
 from puna.checkpoint.gguf_blocks import TYPES
 from puna.checkpoint.huggingface import save_huggingface
-from puna.checkpoint.llama2c import save_llama2c
+from puna.checkpoint.llama2c import save_llama2c, vocabulary_of
 from puna.checkpoint.load import load_model, load_tokenizer
 from puna.checkpoint.meta import save_meta
 from puna.checkpoint.open import open_checkpoint
@@ -29,6 +29,8 @@ from puna.log import note
 from puna.model.llama import Llama
 from puna.quant.fp8 import Fp8Weight
 from puna.tokenizer.interface import Tokenizer
+from puna.tokenizer.llama2c import write_llama2c
+from puna.tokenizer.sentence import SentencePieceTokenizer
 
 Format = Literal["hf", "meta", "gguf", "llama2c"]
 Number = Literal["float32", "float16", "bfloat16", "q8_0", "q4_0"]
@@ -66,6 +68,7 @@ class Conversion:
     target: Path
     to: Format
     written_bytes: int
+    vocabulary: Path | None = None  # of llama2.c, which keeps it in a file of its own
     proof: Proof | None = None
 
 
@@ -109,7 +112,10 @@ def convert(
                 "expected. Nothing was written: choose a dtype that holds the weights."
             )
         written = _bytes_of(staged)
-    return Conversion(target=target, to=to, written_bytes=written, proof=proof)
+        vocabulary = _write_vocabulary(tok, target) if to == "llama2c" else None
+    return Conversion(
+        target=target, to=to, written_bytes=written, vocabulary=vocabulary, proof=proof
+    )
 
 
 def prove(original: Checkpoint, copy: Checkpoint) -> Proof:
@@ -162,11 +168,12 @@ def _check(target: Path, to: str, dtype: str | None, shards: int) -> None:
         raise RequestError(
             f"convert: dtype={dtype!r}; one of {', '.join(get_args(Number))} is expected."
         )
-    if target.exists():
-        raise RequestError(
-            f"{target}: something is there already; a new path is expected. Choose another target "
-            "or remove it."
-        )
+    for path in (target, *((vocabulary_of(target),) if to == "llama2c" else ())):
+        if path.exists():
+            raise RequestError(
+                f"{path}: something is there already; a new path is expected. Choose another "
+                "target or remove it."
+            )
     expected, given = _SUFFIXES.get(to), target.suffix.lower()
     if expected is not None and given != expected:
         raise RequestError(
@@ -246,8 +253,16 @@ def _write(
             )
         case "llama2c":
             save_llama2c(weights, config, target)
-            if tok is not None:
-                note("llama2.c keeps the tokenizer in a file of its own; it was not written.")
+
+
+def _write_vocabulary(tok: Tokenizer | None, target: Path) -> Path | None:
+    """Write llama2.c's tokenizer beside its model, where the format has words for it."""
+    if isinstance(tok, SentencePieceTokenizer):
+        write_llama2c(tok, path := vocabulary_of(target))
+        return path
+    what = "the source has no tokenizer" if tok is None else "its tokenizer is of another kind"
+    note(f"{target}: llama2.c reads SentencePiece vocabularies; {what}, so none was written.")
+    return None
 
 
 def _kept_fp8(checkpoint: Checkpoint) -> dict[str, Low]:

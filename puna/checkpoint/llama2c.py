@@ -1,7 +1,7 @@
 """llama2.c's `.bin`: seven integers, then every weight as float32, tensors of a kind together.
 
 The header says the shape and nothing else: theta is 10,000, epsilon 1e-5, and a negative vocabulary
-means that the head is not tied. The tokenizer is a file of its own.
+means that the head is not tied. The tokenizer is a file of its own, which puna writes beside it.
 Source: karpathy/llama2.c, export.py, version 0 ("legacy").
 """
 
@@ -21,6 +21,7 @@ from puna.errors import ConfigError, FormatError, NotFoundError
 from puna.files import atomic_file
 from puna.model.config import ModelConfig
 from puna.ops.rope import inverse_frequencies
+from puna.tokenizer.llama2c import read_llama2c
 
 _HEADER = struct.Struct("<7i")
 _THETA, _EPS = 10_000.0, 1e-5
@@ -55,6 +56,7 @@ def open_llama2c(path: Path) -> Checkpoint:
             f"{path}: it holds {size:,} bytes; a llama2.c model of this header has {expected:,}. "
             "It is truncated or no llama2.c model: download it again."
         )
+    beside = vocabulary_of(path)
     found, offset = {}, _HEADER.size
     for place in _in_order(config):
         if place.row is HEAD:  # two tables of cosines and sines, computed here, lie before it
@@ -66,9 +68,18 @@ def open_llama2c(path: Path) -> Checkpoint:
         path=path,
         config=config,
         tensors=adopt(found, config, "puna", where=str(path), interleaved=True),
-        find_tokenizer=lambda: None,
-        sources={"config": "header (theta and epsilon are the format's)", "weights": path.name},
+        find_tokenizer=lambda: read_llama2c(beside) if beside.is_file() else None,
+        sources={
+            "config": "header (theta and epsilon are the format's)",
+            "weights": path.name,
+            **({"tokenizer": beside.name} if beside.is_file() else {}),
+        },
     )
+
+
+def vocabulary_of(path: Path) -> Path:
+    """Return where the vocabulary of a model lies that puna wrote: beside it, under its name."""
+    return path.with_name(f"{path.stem}.tokenizer.bin")
 
 
 def save_llama2c(

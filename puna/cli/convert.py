@@ -35,6 +35,8 @@ def convert(
 
     done = run(source, target, to, verify=verify, dtype=dtype, shards=shards, tokenizer=tokenizer)
     print(f"{done.target}: {done.written_bytes:,} bytes")
+    if done.vocabulary is not None:
+        print(f"{done.vocabulary}: {done.vocabulary.stat().st_size:,} bytes, the tokenizer")
     if (proof := done.proof) is not None:
         print(f"largest logit difference: {proof.difference:.3g}")
         print(f"of it not rounding: {proof.unexplained:.3g} (bound {proof.bound:.3g})")

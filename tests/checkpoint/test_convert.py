@@ -140,6 +140,34 @@ def test_a_tokenizer_given_by_hand_travels_along(tmp_path: Path) -> None:
     assert tok is not None and tok.vocab == 512
 
 
+def test_the_tokenizer_of_a_llama2c_model_lies_beside_it(tmp_path: Path) -> None:
+    stories = testdata("weights/stories260K")
+    done = convert(
+        stories / "hf", tmp_path / "m.bin", "llama2c", tokenizer=stories / "tok512.bin", verify=True
+    )
+    assert done.vocabulary == tmp_path / "m.tokenizer.bin"
+    assert (tmp_path / "m.bin").read_bytes() == (stories / "stories260K.bin").read_bytes()
+    assert done.vocabulary.read_bytes() == (stories / "tok512.bin").read_bytes()
+    tok = open_checkpoint(tmp_path / "m.bin").tokenizer()
+    assert tok is not None and tok.vocab == 512
+
+
+def test_a_tokenizer_that_llama2c_cannot_read_is_not_lost_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="puna")
+    source = testdata("weights/stories260K/hf")
+    assert convert(source, tmp_path / "m.bin", "llama2c").vocabulary is None
+    assert "the source has no tokenizer, so none was written" in caplog.text
+
+
+def test_a_vocabulary_that_lies_beside_the_target_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "m.tokenizer.bin").write_text("precious")
+    with pytest.raises(RequestError, match=r"m\.tokenizer\.bin: something is there already"):
+        convert(source_of(tmp_path), tmp_path / "m.bin", "llama2c")
+    assert (tmp_path / "m.tokenizer.bin").read_text() == "precious"
+
+
 def test_quantized_weights_become_float32(tmp_path: Path) -> None:
     source = source_of(tmp_path)
     convert(source, tmp_path / "q8.gguf", "gguf", dtype="q8_0")
