@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # type checkers read the public names here; at run time `_PUBLIC` finds them
     from puna.chat.format import ChatFormat
     from puna.chat.messages import Message
-    from puna.checkpoint.load import load_tokenizer
+    from puna.checkpoint.tokenizers import load_tokenizer
     from puna.errors import PunaError
     from puna.infer.complete import Completion
     from puna.llm import load
@@ -22,7 +22,7 @@ _PUBLIC = {
     "Message": "puna.chat.messages",
     "PunaError": "puna.errors",
     "load": "puna.llm",
-    "load_tokenizer": "puna.checkpoint.load",
+    "load_tokenizer": "puna.checkpoint.tokenizers",
     "tool": "puna.tools.function",
 }
 

@@ -1,7 +1,8 @@
 """What this machine can do: devices, number formats, cores, memory, and its measured limits.
 
 Shares of a peak in reports and benchmarks refer to the peak measured here in the same run, never to
-a data sheet.
+a data sheet. torch is asked only where it computes: a model that runs from its file starts without
+it.
 """
 
 import math
@@ -12,10 +13,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from puna.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+FLOATS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,8 @@ class Machine:
 
 def machine() -> Machine:
     """Look at this machine; nothing is run."""
+    import torch
+
     accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return Machine(
         processor=_processor(),
@@ -69,6 +76,19 @@ def usable_cores(root: Path = Path("/")) -> int:
         if quota.isdigit() and period.isdigit():  # no limit is -1
             shares.append(math.ceil(int(quota) / int(period)))
     return max(1, min(shares))
+
+
+def whole_cores(root: Path = Path("/")) -> int:
+    """Return how many cores this process may keep busy, where one with two threads counts once.
+
+    Args:
+        root: where `proc` and `sys` lie.
+    """
+    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
+    cpus = root / "sys/devices/system/cpu"
+    tables = [cpus / f"cpu{number}/topology/thread_siblings_list" for number in mine]
+    cores = {table.read_text().strip() for table in tables if table.is_file()}
+    return min(len(cores) or usable_cores(root), usable_cores(root))
 
 
 def memory_limit(root: Path = Path("/")) -> int:
@@ -123,12 +143,33 @@ def cpu_features() -> tuple[str, ...]:
     return tuple(name for name in known.split() if name in present)
 
 
-def pick_device(name: str = "auto") -> torch.device:
+def may_have_gpu(root: Path = Path("/")) -> bool:
+    """Say whether torch could find a GPU here; only where it cannot may nobody ask it.
+
+    Args:
+        root: where `dev` lies.
+    """
+    if platform.system() == "Darwin":
+        return False  # torch's CUDA is for Linux and Windows
+    drivers = (
+        "nvidiactl",
+        "nvidia0",
+        "kfd",
+        "dxg",
+        "nvhost-gpu",
+        "nvmap",
+    )  # NVIDIA, AMD, WSL, Jetson
+    return platform.system() != "Linux" or any((root / "dev" / name).exists() for name in drivers)
+
+
+def pick_device(name: str = "auto") -> "torch.device":
     """Return the device called `name`; "auto" takes a GPU where there is one.
 
     Raises:
         ConfigError: the name is unknown, or the device is not on this machine.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = name.partition(":")
@@ -143,24 +184,25 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def pick_dtype(name: str = "auto", device: torch.device | None = None) -> torch.dtype:
+def pick_dtype(name: str = "auto", device: "torch.device | None" = None) -> "torch.dtype":
     """Return the number format of products; "auto" takes bfloat16 where the hardware has it.
 
     Without the instructions it is emulated, tens of times slower than float32.
     Raises:
         ConfigError: the name is unknown.
     """
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    import torch
+
     short = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
     if name == "auto":
         on_gpu = device is not None and device.type == "cuda"
         fast = torch.cuda.is_bf16_supported(False) if on_gpu else has_fast_bfloat16()
         return torch.bfloat16 if fast else torch.float32
-    if short.get(name, name) not in known:
+    if short.get(name, name) not in FLOATS:
         raise ConfigError(
-            f"dtype={name!r}; expected 'auto', {', '.join(map(repr, known))}. Use one of these."
+            f"dtype={name!r}; expected 'auto', {', '.join(map(repr, FLOATS))}. Use one of these."
         )
-    return known[short.get(name, name)]
+    return getattr(torch, short.get(name, name))  # type: ignore[no-any-return]
 
 
 def has_fast_bfloat16() -> bool:
@@ -168,8 +210,14 @@ def has_fast_bfloat16() -> bool:
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(cpu_features()))
 
 
-def measure_matrix_peak(dtype: torch.dtype = torch.float32, *, size: int = 1024) -> float:
-    """Return the floating-point operations per second of a square product, the best of several."""
+def measure_matrix_peak(dtype: "torch.dtype | None" = None, *, size: int = 1024) -> float:
+    """Return the floating-point operations per second of a square product, the best of several.
+
+    Args:
+        dtype: of the matrices; None takes float32.
+    """
+    import torch
+
     a = torch.ones(size, size, dtype=dtype)
     b = torch.ones(size, size, dtype=dtype)
     return 2 * size**3 / _best_of(lambda: torch.mm(a, b), rounds=7)
@@ -177,6 +225,8 @@ def measure_matrix_peak(dtype: torch.dtype = torch.float32, *, size: int = 1024)
 
 def measure_read_bandwidth(*, megabytes: int = 256) -> float:
     """Return the bytes per second of reading memory that no cache holds, the best of several."""
+    import torch
+
     x = torch.ones(megabytes * 250_000, dtype=torch.float32)
     return x.numel() * 4 / _best_of(x.sum, rounds=5)
 

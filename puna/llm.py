@@ -1,7 +1,9 @@
 """`puna.load`: one object that completes text, answers dialogs and gives logits.
 
 This is the Python face of puna. It turns text and dialogs into ids and hands them to `puna.infer`;
-the chat format is that of `puna.chat`, the same that fine-tuning and evaluation use.
+the chat format is that of `puna.chat`, the same that fine-tuning and evaluation use. A folder that
+the native decoder runs from where it lies is answered without torch, whose import takes longer than
+all the rest; whoever asks for `LLM.model` gets the same weights as a module.
 """
 
 import dataclasses
@@ -9,28 +11,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date as Date
 from pathlib import Path
-from typing import Any, TypedDict, TypeGuard, Unpack, cast
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard, Unpack, cast
 
 from puna.chat.format import ChatFormat
 from puna.chat.messages import Message, to_messages
-from puna.checkpoint.load import check_tokenizer, load_model, load_tokenizer
 from puna.checkpoint.open import open_checkpoint
-from puna.checkpoint.shard import load_share
 from puna.checkpoint.stored import Checkpoint
+from puna.checkpoint.tokenizers import check_tokenizer, load_tokenizer
 from puna.config import refuse_unknown_keys
-from puna.device import pick_device, pick_dtype
 from puna.errors import PunaError, RequestError
 from puna.infer.complete import Answer, ChatReader, Completion, Reader, complete
+from puna.infer.decoder import cache_name
 from puna.infer.generate import stream_ids
-from puna.infer.runner import cache_dtype_of
+from puna.infer.mapped_model import MappedModel
+from puna.infer.open_model import open_model, place_of, recipe_of
 from puna.infer.sampling import SamplingConfig
 from puna.infer.stops import TextStream
-from puna.model.llama import Llama
-from puna.parallel.links import Links
-from puna.quant.recipe import as_recipe, quantize_model
+from puna.model.config import ModelConfig
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.specials import END_OF_MESSAGE, END_OF_TURN, PYTHON_TAG
 from puna.tools.calculator import CALCULATOR
@@ -38,6 +35,13 @@ from puna.tools.execute import MAX_STEPS, TIMEOUT_S, Consent
 from puna.tools.function import as_tool
 from puna.tools.loop import Finished, run_tools
 from puna.tools.tool import Tool
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from puna.model.llama import Llama
+    from puna.parallel.links import Links
 
 Dialog = Iterable[Message | Mapping[str, Any]]
 
@@ -70,10 +74,10 @@ def load(
     path: str | Path,
     quantize: str | None = None,
     device: str = "auto",
-    dtype: str | torch.dtype | None = None,
+    dtype: "str | torch.dtype | None" = None,
     tokenizer: str | Path | Tokenizer | None = None,
     kv_cache: str | None = None,
-    links: Links | None = None,
+    links: "Links | None" = None,
 ) -> "LLM":
     """Load a model: a run folder, a Hugging Face or Meta folder, a `.gguf` or llama2.c `.bin` file.
 
@@ -90,8 +94,8 @@ def load(
         NotFoundError: there is nothing at `path`.
         FormatError: the files are damaged, or the tokenizer does not belong to the weights.
     """
-    place = pick_device(device) if links is None else links.device
-    recipe = None if quantize is None else as_recipe(quantize)
+    place = "cpu" if links is not None else place_of(device)
+    recipe = None if quantize is None else recipe_of(quantize)
     checkpoint = open_checkpoint(path)
     if recipe is not None and any(stored.low for stored in checkpoint.tensors.values()):
         raise RequestError(
@@ -104,38 +108,12 @@ def load(
         tok = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
     if tok is not None:
         check_tokenizer(tok, checkpoint)
-    if dtype is None:
-        dtype = natural_dtype(checkpoint, place)
-    elif isinstance(dtype, str):
-        dtype = pick_dtype(dtype, place)
-    if links is not None:
-        model: Llama = load_share(checkpoint, links, dtype=dtype, recipe=recipe)
-    else:
-        model = load_model(checkpoint, device=str(place), dtype=dtype, as_stored=True)
-        if recipe is not None:
-            quantize_model(model, recipe)
+    model = open_model(checkpoint, place, dtype=dtype, recipe=recipe, links=links)
     stop_ids = frozenset(checkpoint.stop_ids) | (tok.stop_ids if tok else frozenset())
     return LLM(
         model, tok, style=chat_style(checkpoint, tok), stop_ids=stop_ids, name=str(path),
         kv_cache=kv_cache,
     )  # fmt: skip
-
-
-def natural_dtype(checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
-    """Return the format that the weights are computed in when nobody says: none of their bits lost.
-
-    What is stored in fewer bits takes what the device multiplies fast.
-    """
-    stored = checkpoint.tensors["blocks.0.mlp.gate.weight"]
-    if stored.low is not None:
-        stored = checkpoint.tensors["embed.weight"]
-    match stored.dtype:
-        case "F32":
-            return torch.float32
-        case "F16":  # processors emulate it, and bfloat16 would cut three bits
-            return torch.float16 if device.type == "cuda" else torch.float32
-        case _:
-            return pick_dtype("auto", device)
 
 
 def chat_style(checkpoint: Checkpoint, tok: Tokenizer | None) -> ChatStyle:
@@ -167,7 +145,7 @@ class LLM:
 
     def __init__(
         self,
-        model: Llama,
+        model: "Llama | MappedModel",
         tokenizer: Tokenizer | None,
         *,
         style: ChatStyle,
@@ -176,11 +154,28 @@ class LLM:
         name: str = "model",
         kv_cache: str | None = None,
     ) -> None:
-        self.model, self.style, self.stop_ids, self.name = model, style, stop_ids, name
+        self.style, self.stop_ids, self.name = style, stop_ids, name
         self.sampling = sampling or SamplingConfig()  # used where a call says nothing
-        self.cache_dtype = cache_dtype_of(kv_cache)
+        self.kv_cache = cache_name(kv_cache)
+        self._model = model
         self._tokenizer = tokenizer
         self._format: ChatFormat | None = None
+
+    @property
+    def model(self) -> "Llama":
+        """The model as a module of torch; one that ran from its file is loaded as one here."""
+        if isinstance(self._model, MappedModel):
+            self._model = self._model.as_module()
+        return self._model
+
+    @model.setter
+    def model(self, model: "Llama") -> None:
+        self._model = model
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return self._model.config
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -235,9 +230,9 @@ class LLM:
         batch = [self.prompt_ids(prompt, raw=raw) for prompt in listed]
         call = _Call.read(options, self.sampling, len(batch))
         done = complete(
-            self.model, self._tokenizer, batch, max_tokens=call.max_tokens, sampling=call.sampling,
+            self._model, self._tokenizer, batch, max_tokens=call.max_tokens, sampling=call.sampling,
             stop=call.stop_for(self), stop_ids=self.stop_ids, ignore_eos=call.ignore_eos,
-            cache_dtype=self.cache_dtype,
+            kv_cache=self.kv_cache,
         )  # fmt: skip
         return done[0] if is_single else done
 
@@ -273,8 +268,8 @@ class LLM:
             ids = form.render(dialog, shown, date).ids
             reader = ChatReader(form.parser(shown), stops=call.stop)
         tokens = stream_ids(
-            self.model, ids, max_tokens=call.max_tokens, sampling=call.sampling[0],
-            stop_ids=self.stop_ids, ignore_eos=call.ignore_eos, cache_dtype=self.cache_dtype,
+            self._model, ids, max_tokens=call.max_tokens, sampling=call.sampling[0],
+            stop_ids=self.stop_ids, ignore_eos=call.ignore_eos, kv_cache=self.kv_cache,
         )  # fmt: skip
         return Answer(tokens, reader, prompt_tokens=len(ids))
 
@@ -314,9 +309,11 @@ class LLM:
         assert isinstance(last, Finished)
         return last.answer
 
-    def logits(self, ids: Sequence[int] | Tensor) -> Tensor:
+    def logits(self, ids: "Sequence[int] | Tensor") -> "Tensor":
         """Return the scores of the token after each position, [T, V] in float32."""
-        tokens = self.prompt_ids(ids.tolist() if isinstance(ids, Tensor) else ids)
+        import torch
+
+        tokens = self.prompt_ids(ids.tolist() if isinstance(ids, torch.Tensor) else ids)
         with torch.no_grad():
             given = torch.tensor([tokens], device=self.model.embed.weight.device)
             return self.model(given)[0]  # type: ignore[no-any-return]
@@ -371,6 +368,6 @@ def _no_prompt(given: object) -> RequestError:
 
 def _is_ids(prompt: object) -> TypeGuard[Sequence[int]]:
     """Say whether a prompt is a list of ids (an empty list is a batch without prompts)."""
-    if isinstance(prompt, Tensor):
-        return prompt.ndim == 1
+    if (dims := getattr(prompt, "ndim", None)) is not None:  # a tensor or an array
+        return bool(dims == 1)
     return isinstance(prompt, Sequence) and len(prompt) > 0 and isinstance(prompt[0], int)

@@ -1,59 +1,43 @@
 """Hugging Face folders: `config.json`, safetensors in one file or in shards, tokenizer, template.
 
-This is also the form in which puna keeps its own models (`model/` of a run folder). Tensors are
-mapped, one mapping each, so that a tensor that has been converted leaves memory.
+This is also the form in which puna keeps its own models (`model/` of a run folder). Opening needs
+no torch: a folder that the native decoder reads from where it lies runs without it.
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors import SafetensorError
 
-from puna.checkpoint.compressed import join, packed_parts
 from puna.checkpoint.facts import Facts, read_object
 from puna.checkpoint.huggingface_config import (
     config_from_huggingface,
     config_to_huggingface,
     eos_value,
 )
-from puna.checkpoint.mapped import map_tensor
 from puna.checkpoint.names import EMBED, HEAD, Place
 from puna.checkpoint.names import places as places_of
 from puna.checkpoint.panels import join_panels, panel_parts
-from puna.checkpoint.quantization import Layout, read_quantization, write_quantization
+from puna.checkpoint.quantization import Layout, read_quantization
+from puna.checkpoint.safetensors_file import FLOATS, LOW_BITS, NO_WEIGHTS, read_shard
 from puna.checkpoint.stored import Checkpoint, Low, StoredTensor, adopt
 from puna.checkpoint.tokenizer_files import find_tokenizer, tokenizer_source
-from puna.checkpoint.weights import checked_weight, dtype_of, refuse_extra_weights
 from puna.errors import ConfigError, FormatError, NotFoundError
 from puna.files import atomic_folder, write_json, write_text
 from puna.model.config import ModelConfig
 from puna.tokenizer.interface import Tokenizer
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
-_FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_LOW_BITS = {
-    "F8_E4M3": 1,
-    "I8": 1,
-    "U8": 1,
-    "I32": 4,
-    "I64": 8,
-}  # that quantized matrices are made of
-_TORCH = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn, "I8": torch.int8, "U8": torch.uint8, "I32": torch.int32,
-    "I64": torch.int64,
-}  # fmt: skip
 _HEAD = HEAD.huggingface.removesuffix("weight")
-_NO_WEIGHTS = re.compile(r".*rotary_emb\.inv_freq")  # a table that old files carry along
 
 
 def open_huggingface(folder: Path) -> Checkpoint:
@@ -66,9 +50,9 @@ def open_huggingface(folder: Path) -> Checkpoint:
     """
     table, where = read_object(folder / CONFIG), str(folder / CONFIG)
     rules = table.pop("quantization_config", None)
-    dtypes = _FLOATS if rules is None else _FLOATS | _LOW_BITS
+    dtypes = FLOATS if rules is None else FLOATS | LOW_BITS
     listed = _stored_tensors(folder, dtypes)
-    found = {name: part for name, part in listed.items() if not _NO_WEIGHTS.fullmatch(name)}
+    found = {name: part for name, part in listed.items() if not NO_WEIGHTS.fullmatch(name)}
     has_head = any(name.startswith(_HEAD) for name in found)
     config = config_from_huggingface(table, where=where, has_head=has_head)
     if rules is not None:
@@ -77,12 +61,14 @@ def open_huggingface(folder: Path) -> Checkpoint:
             if quantization.in_panels:
                 join_panels(found, place, where=str(folder))
             else:
+                from puna.checkpoint.compressed import join
+
                 join(found, place, quantization, where=str(folder))
     if config.tied and HEAD.huggingface in found:
         head = found.pop(HEAD.huggingface)
         if (embed := found.get(EMBED.huggingface)) is not None:
             read = partial(_read_tied, embed, head, str(folder))
-            found[EMBED.huggingface] = replace(embed, read=read)
+            found[EMBED.huggingface] = replace(embed, read=read, array=None)
     tensors = adopt(found, config, "huggingface", where=str(folder), interleaved=False)
     template, template_file = _chat_template(folder)
     stop_ids, stop_file = _stop_ids(folder, table)
@@ -105,12 +91,12 @@ def open_huggingface(folder: Path) -> Checkpoint:
 
 
 def save_huggingface(
-    model_or_state: nn.Module | Mapping[str, Tensor],
+    model_or_state: "nn.Module | Mapping[str, Tensor]",
     config: ModelConfig,
     folder: Path,
     *,
     tokenizer: Tokenizer | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: "torch.dtype | None" = None,
     shard_bytes: int = 5_000_000_000,
     chat_template: str | None = None,
     stop_ids: Sequence[int] = (),
@@ -130,6 +116,12 @@ def save_huggingface(
         layout: of what is in few bits; None takes the one of other programs that says all there is
             to say, "panels" is puna's own and runs from where it lies.
     """
+    from torch import nn
+
+    from puna.checkpoint.compressed import packed_parts
+    from puna.checkpoint.quantization_rules import write_quantization
+    from puna.checkpoint.weights import refuse_extra_weights
+
     state = model_or_state.state_dict() if isinstance(model_or_state, nn.Module) else model_or_state
     lows = dict(lows or {})
     if "head" in lows and config.tied and layout == "panels":
@@ -160,74 +152,12 @@ def save_huggingface(
             write_text(target / "chat_template.jinja", chat_template)
 
 
-def read_shard(path: Path, dtypes: Mapping[str, int] = _FLOATS) -> dict[str, StoredTensor]:
-    """List the tensors of one safetensors file; only floating-point ones are known by themselves.
-
-    Args:
-        dtypes: that may occur, with their bytes.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-        heads = _header(path)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{path}: no such file; the model folder is incomplete.") from error
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise FormatError(
-            f"{path}: this is not a whole safetensors file ({error}). Download it again."
-        ) from error
-    tensors = {}
-    for name in names:
-        shape, dtype, begin = heads[name]
-        if dtype not in dtypes and not _NO_WEIGHTS.fullmatch(name):
-            raise FormatError(
-                f"{path}: the tensor '{name}' is stored as {dtype}; "
-                f"{', '.join(dtypes)} are read. Choose an unquantized checkpoint."
-            )
-        count = dtypes.get(dtype, 1)
-        for size in shape:
-            count *= size
-        read = partial(_read, path, name, begin, shape, dtype)
-        tensors[name] = StoredTensor(shape=shape, dtype=dtype, stored_bytes=count, read=read)
-    return tensors
-
-
-def _header(path: Path) -> dict[str, tuple[tuple[int, ...], str, int]]:
-    """Return shape, dtype and first byte of each tensor of a file that safetensors has checked.
-
-    The library would read its header anew for every tensor: half a second for a model of 16 layers.
-    """
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        table = json.loads(file.read(size))
-    table.pop("__metadata__", None)
-    return {
-        name: (tuple(row["shape"]), row["dtype"], 8 + size + row["data_offsets"][0])
-        for name, row in table.items()
-    }
-
-
-def _read(
-    path: Path,
-    name: str,
-    begin: int,
-    shape: tuple[int, ...],
-    stored: str,
-    dtype: torch.dtype | None,
-) -> Tensor:
-    try:
-        tensor = map_tensor(path, begin, shape, _TORCH[stored])
-        return tensor if dtype is None else tensor.to(dtype)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise FormatError(
-            f"{path}: '{name}' cannot be read ({error}). Is it still there?"
-        ) from error
-
-
 def _read_tied(
-    embed: StoredTensor, head: StoredTensor, where: str, dtype: torch.dtype | None
-) -> Tensor:
+    embed: StoredTensor, head: StoredTensor, where: str, dtype: "torch.dtype | None"
+) -> "Tensor":
     """Return the embedding of a tied model whose file also holds the head; both must agree."""
+    import torch
+
     weight = embed.read(dtype)
     if head.shape != embed.shape or not torch.equal(weight, head.read(dtype)):
         raise FormatError(
@@ -308,15 +238,19 @@ def _tokenizer_stops(tokenizer: Tokenizer | None) -> tuple[int, ...]:
 
 
 def _write_weights(
-    state: Mapping[str, Tensor],
+    state: "Mapping[str, Tensor]",
     config: ModelConfig,
     folder: Path,
-    dtype: torch.dtype | None,
+    dtype: "torch.dtype | None",
     shard_bytes: int,
     lows: Mapping[str, Low],
-    spell: Callable[[Low], dict[str, Tensor]],
+    spell: "Callable[[Low], dict[str, Tensor]]",
 ) -> str:
     """Write the tensors in shards, each as soon as it is full, and return their dtype's name."""
+    from safetensors.torch import save_file
+
+    from puna.checkpoint.weights import dtype_of
+
     shards: list[list[str]] = []
     pending: dict[str, Tensor] = {}
     pending_bytes = total = 0
@@ -352,13 +286,15 @@ def _write_weights(
 
 
 def _parts(
-    state: Mapping[str, Tensor],
+    state: "Mapping[str, Tensor]",
     place: Place,
-    dtype: torch.dtype | None,
+    dtype: "torch.dtype | None",
     lows: Mapping[str, Low],
-    spell: Callable[[Low], dict[str, Tensor]],
-) -> dict[str, Tensor]:
+    spell: "Callable[[Low], dict[str, Tensor]]",
+) -> "dict[str, Tensor]":
     """Return the tensors that one matrix or vector is stored as."""
+    from puna.checkpoint.weights import checked_weight
+
     low = lows.get(place.puna.removesuffix(".weight"))
     if low is None:
         return {place.name: checked_weight(state, place, dtype)}

@@ -13,26 +13,20 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from puna.checkpoint.open import RUN_MODEL, is_gguf, open_checkpoint, resolve
+from puna.checkpoint.open import open_checkpoint
 from puna.checkpoint.stored import Checkpoint, Low
-from puna.checkpoint.tokenizer_files import has_tokenizer
-from puna.errors import FormatError, NotFoundError
+from puna.checkpoint.tokenizers import check_tokenizer, load_tokenizer
 from puna.model.llama import Llama
 from puna.ops.lowbit import Packed, pack
 from puna.quant.codes import Codes
 from puna.quant.linear import QuantLinear, RowEmbedding
 from puna.quant.recipe import as_layer
 from puna.quant.words import Words
-from puna.tokenizer.interface import Tokenizer
-from puna.tokenizer.load import load_tokenizer_file
+
+__all__ = ["check_tokenizer", "load_model", "load_tokenizer"]
 
 # Quantized weights become float32, which holds them exactly.
 _DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16}
-
-# Trainers round the rows of an embedding up to one of these, for the speed of matrix kernels
-# (transformers: resize_token_embeddings, pad_to_multiple_of); DeepSeek-Coder has 32,022 tokens in
-# 32,256 rows.
-_PADDED_TO = (8, 16, 32, 64, 128, 256)
 
 
 def load_model(
@@ -105,11 +99,8 @@ def keeps_embedding(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.de
 
     The product with the embedding, where it is the head too, wants the dtype of the model.
     """
-    stored = checkpoint.tensors
-    is_low = stored["blocks.0.mlp.down.weight"].low is not None
-    has_head = not checkpoint.config.tied
-    is_narrow = stored["embed.weight"].dtype == "BF16" and dtype == torch.float32
-    return is_low and has_head and is_narrow and torch.device(device).type == "cpu"
+    is_widened = dtype == torch.float32 and torch.device(device).type == "cpu"
+    return checkpoint.has_narrow_embedding and is_widened
 
 
 def has_kernel(codes: Codes | Words) -> bool:
@@ -149,36 +140,3 @@ class Undrawn(TorchFunctionMode):
 def stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
     """Return the dtype that holds the weights: their own, or float32 for quantized ones."""
     return _DTYPES.get(checkpoint.tensors["embed.weight"].dtype, torch.float32)
-
-
-def check_tokenizer(tok: Tokenizer, checkpoint: Checkpoint) -> None:
-    """Refuse a tokenizer of another model: as many tokens as rows are expected, but for padding.
-
-    Raises:
-        FormatError: the numbers do not belong together.
-    """
-    rows = checkpoint.config.vocab
-    if rows not in (tok.vocab, *(-(-tok.vocab // n) * n for n in _PADDED_TO)):
-        raise FormatError(
-            f"{checkpoint.path}: the tokenizer has {tok.vocab:,} ids and the embedding {rows:,} "
-            "rows; they should be equal. Give the tokenizer that belongs to the weights."
-        )
-
-
-def load_tokenizer(path: Path | str) -> Tokenizer:
-    """Load a tokenizer: its file, or that of a model folder, a run folder or a .gguf file.
-
-    Raises:
-        NotFoundError: nothing is there, or the model comes without a tokenizer.
-        FormatError: the file is no tokenizer.
-    """
-    place = resolve(path, tokenizer_only=True)
-    if is_gguf(place):
-        tokenizer = open_checkpoint(place).tokenizer()
-        if tokenizer is None:
-            raise NotFoundError(f"{place}: this file holds no tokenizer. Give one by itself.")
-        return tokenizer
-    inner = place / RUN_MODEL
-    if place.is_dir() and has_tokenizer(inner) and not has_tokenizer(place):
-        place = inner
-    return load_tokenizer_file(place)

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from puna.checkpoint.huggingface import read_shard
+from puna.checkpoint.safetensors_file import read_shard
 from puna.errors import FormatError
 
 _FLOATS = {

@@ -7,7 +7,6 @@ What lies at the path decides, never a flag: a run folder, a Hugging Face folder
 from dataclasses import replace
 from pathlib import Path
 
-from puna.checkpoint.gguf_file import MAGIC
 from puna.checkpoint.hub import hub_folder, is_hub_id
 from puna.checkpoint.huggingface import CONFIG, open_huggingface
 from puna.checkpoint.stored import Checkpoint
@@ -71,6 +70,8 @@ def is_gguf(path: Path) -> bool:
     """Say whether a file is GGUF, by its first bytes."""
     if not path.is_file():
         return False
+    from puna.checkpoint.gguf_file import MAGIC
+
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 

@@ -6,24 +6,29 @@ three zeros. Loading maps the file and copies nothing. The layout is puna's own;
 puna.checkpoint.compressed keeps the one that other programs share.
 """
 
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from puna.checkpoint.names import Place
 from puna.checkpoint.stored import Low, StoredTensor
 from puna.errors import ConfigError, FormatError
-from puna.ops.lowbit import Format, Packed
-from puna.quant.fp8 import Fp8Weight
-from puna.quant.linear import packed_of
+from puna.ops.matrix import Array, Format, Matrix
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from puna.ops.lowbit import Packed
 
 METHOD = "puna_panels"  # in `quantization_config`
 VERSION = 1
 _FORM, _PANELS, _SCALES, _ZEROS = "form", "panels", "panel_scales", "panel_zeros"
 _BITS: dict[int, Format] = {4: "int4", 8: "int8"}
 _ENDLESS = 0x7C00  # bits of float16 from which on there are infinities and NaN
+_CHUNK = 2**18  # numbers that a cache holds while they are looked at
 _UNITS = 126  # exponents of float32's whole numbers reach so far
 
 
@@ -36,12 +41,17 @@ def panel_rules(left: list[str]) -> dict[str, Any]:
     return {"quant_method": METHOD, "version": VERSION, "modules_to_not_convert": left}
 
 
-def panel_parts(low: Low) -> dict[str, Tensor]:
+def panel_parts(low: Low) -> "dict[str, Tensor]":
     """Return the tensors of one matrix by the ends of their names.
 
     Raises:
         ConfigError: the matrix is fp8, which has no panels.
     """
+    import torch
+
+    from puna.quant.fp8 import Fp8Weight
+    from puna.quant.linear import packed_of
+
     if isinstance(low, Fp8Weight):
         raise ConfigError(
             "panels hold int4 and int8; fp8 was given. Choose the compressed-tensors layout."
@@ -74,7 +84,7 @@ def join_panels(found: dict[str, StoredTensor], place: Place, *, where: str) -> 
     spot = f"{where}: '{place.name}'"
     if not {_FORM, _PANELS, _SCALES} <= parts.keys() or parts[_FORM].shape != (8,):
         raise FormatError(f"{spot} has no form, no panels or no scales. The file is damaged.")
-    bits, rows, columns, group, exponent, *rest = parts[_FORM].read(None).tolist()
+    bits, rows, columns, group, exponent, *rest = _array(parts[_FORM]).tolist()
     is_known = bits in _BITS and not any(rest) and abs(exponent) <= _UNITS
     if (rows, columns) != place.shape or not is_known or not 0 < group <= columns:
         raise FormatError(
@@ -91,36 +101,91 @@ def join_panels(found: dict[str, StoredTensor], place: Place, *, where: str) -> 
                 f"{spot}: its {name} are {part.dtype} {list(part.shape)}; {kinds[name]} "
                 f"{list(expected[name])} are expected. The file is damaged."
             )
-    low = partial(_packed, parts, _BITS[bits], group, 2.0**exponent, spot)
+    matrix = Panels(
+        parts=parts, format=_BITS[bits], rows=rows, columns=columns, group=group,
+        unit=2.0**exponent, where=spot,
+    )  # fmt: skip
     joined = StoredTensor(
         shape=place.shape,
         dtype=_BITS[bits].upper(),
         stored_bytes=sum(part.stored_bytes for part in parts.values()),
-        read=lambda dtype: low().dequantize().to(dtype or torch.float32),
-        low=low,
+        read=matrix.widened,
+        low=matrix.packed,
+        panels=matrix,
     )
     found[place.name] = joined
     return joined
 
 
-def _packed(
-    parts: dict[str, StoredTensor], form: Format, group: int, unit: float, spot: str
-) -> Packed:
-    """Map the matrix; its scales and zeros are read, to see that they are numbers."""
-    rows, columns = parts[_FORM].read(None).tolist()[1:3]
-    for name in parts.keys() & {_SCALES, _ZEROS}:
-        if int((parts[name].read(None).view(torch.int16) & 0x7FFF).max()) >= _ENDLESS:
-            raise FormatError(
-                f"{spot}: its {name} hold NaN or infinities; finite numbers are expected. The file "
-                "is damaged: quantize again."
-            )
-    return Packed(
-        format=form,
-        out=rows,
-        inner=columns,
-        group=group,
-        codes=parts[_PANELS].read(None),
-        scales=parts[_SCALES].read(None),
-        zeros=parts[_ZEROS].read(None) if _ZEROS in parts else None,
-        scale_unit=unit,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panels:
+    """A matrix of a file in panels; each look at it maps it anew."""
+
+    parts: Mapping[str, StoredTensor]
+    format: Format
+    rows: int
+    columns: int
+    group: int
+    unit: float  # of the scales
+    where: str
+
+    def matrix(self) -> Matrix:
+        """Map the matrix; its scales and zeros are read, to see that they are numbers.
+
+        Raises:
+            FormatError: one of them is none.
+        """
+        arrays = {name: _array(part) for name, part in self.parts.items()}
+        for name in arrays.keys() & {_SCALES, _ZEROS}:
+            if not _is_finite(arrays[name]):
+                raise FormatError(
+                    f"{self.where}: its {name} hold NaN or infinities; finite numbers are "
+                    "expected. The file is damaged: quantize again."
+                )
+        return Matrix(
+            format=self.format,
+            out=self.rows,
+            inner=self.columns,
+            group=self.group,
+            codes=arrays[_PANELS],
+            scales=arrays[_SCALES],
+            zeros=arrays.get(_ZEROS),
+            scale_unit=self.unit,
+        )
+
+    def packed(self) -> "Packed":
+        """Map the matrix as torch has it; as `matrix`."""
+        import torch
+
+        from puna.ops.lowbit import Packed
+
+        matrix = self.matrix()
+        assert matrix.scales is not None
+        return Packed(
+            format=matrix.format,
+            out=matrix.out,
+            inner=matrix.inner,
+            group=matrix.group,
+            codes=torch.from_numpy(matrix.codes),
+            scales=torch.from_numpy(matrix.scales),
+            zeros=None if matrix.zeros is None else torch.from_numpy(matrix.zeros),
+            scale_unit=matrix.scale_unit,
+        )
+
+    def widened(self, dtype: "torch.dtype | None") -> "Tensor":
+        """Return the matrix in wide numbers, float32 where none are named."""
+        import torch
+
+        return self.packed().dequantize().to(dtype or torch.float32)
+
+
+def _array(part: StoredTensor) -> Array:
+    assert part.array is not None, "a part of a file is mapped as it lies"
+    return part.array()
+
+
+def _is_finite(halves: Array) -> bool:
+    """Say whether there is no NaN and no infinity among float16 numbers."""
+    bits = halves.view(np.int16).reshape(-1)
+    chunks = (bits[at : at + _CHUNK] for at in range(0, len(bits), _CHUNK))
+    return all(int((chunk & 0x7FFF).max()) < _ENDLESS for chunk in chunks)

@@ -10,22 +10,25 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import torch
-from torch import Tensor
-
-from puna.checkpoint.layout import to_half_split
 from puna.checkpoint.names import Dialect, places, rope_heads
 from puna.errors import FormatError, NotFoundError
 from puna.model.config import ModelConfig
-from puna.ops.lowbit import Packed
-from puna.quant.codes import Codes
-from puna.quant.fp8 import Fp8Weight
-from puna.quant.words import Words
 from puna.tokenizer.interface import Tokenizer
 
-Low = Codes | Words | Fp8Weight  # a matrix in few bits, as it is made
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from puna.checkpoint.panels import Panels
+    from puna.ops.lowbit import Packed
+    from puna.quant.codes import Codes
+    from puna.quant.fp8 import Fp8Weight
+    from puna.quant.words import Words
+
+Low: TypeAlias = "Codes | Words | Fp8Weight"  # a matrix in few bits, as it is made
 Kind = Literal["huggingface", "meta", "gguf", "llama2c", "run"]
 
 _EXPERTS = re.compile(r"experts|block_sparse_moe|_exps\b|ffn_gate_inp")
@@ -38,11 +41,16 @@ class StoredTensor:
     shape: tuple[int, ...]
     dtype: str  # as the file stores it: F32, BF16, Q4_K, ...
     stored_bytes: int
-    read: Callable[[torch.dtype | None], Tensor]  # None: the dtype that holds what is stored
-    low: Callable[[], Low | Packed] | None = None  # its codes as they are stored; None: it has none
+    read: "Callable[[torch.dtype | None], Tensor]"  # None: the dtype that holds what is stored
+    # Its codes as they are stored; None: it has none.
+    low: "Callable[[], Low | Packed] | None" = None
     # The same laid out for the kernels, sooner and in less memory than by way of `low`. It takes
     # what reorders rows, and answers None where the kernels do not know the codes.
-    packed: Callable[..., Packed | None] | None = None
+    packed: "Callable[..., Packed | None] | None" = None
+    # What is stored as numpy maps it, bfloat16 in words of 16 bits; or the panels that it is made
+    # of. Neither needs torch. None: something must be done to it before it is a weight.
+    array: "Callable[[], np.ndarray[Any, Any]] | None" = None
+    panels: "Panels | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +66,18 @@ class Checkpoint:
     stop_ids: tuple[int, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)  # fact -> where it came from
 
+    @property
+    def has_narrow_embedding(self) -> bool:
+        """Whether tokens are looked up in bfloat16 beside matrices of few bits and a head."""
+        is_low = self.tensors["blocks.0.mlp.down.weight"].low is not None
+        is_narrow = self.tensors["embed.weight"].dtype == "BF16"
+        return is_low and is_narrow and not self.config.tied
+
     def tensor_names(self) -> tuple[str, ...]:
         """Return puna's names of all tensors, embedding first."""
         return tuple(self.tensors)
 
-    def tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+    def tensor(self, name: str, dtype: "torch.dtype | None" = None) -> "Tensor":
         """Read one tensor in puna's layout; a view of the mapped file where the format allows.
 
         Args:
@@ -76,18 +91,18 @@ class Checkpoint:
         """Load the tokenizer that lies with the weights, or return None where there is none."""
         return self.find_tokenizer()
 
-    def weights(self) -> Mapping[str, Tensor]:
+    def weights(self) -> "Mapping[str, Tensor]":
         """Return the tensors as a mapping that reads each one at the moment it is asked for."""
         return _Lazy(self)
 
 
-class _Lazy(Mapping[str, Tensor]):
+class _Lazy(Mapping[str, "Tensor"]):
     """A state dictionary that holds no tensor."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
 
-    def __getitem__(self, name: str) -> Tensor:
+    def __getitem__(self, name: str) -> "Tensor":
         if name not in self._checkpoint.tensors:
             raise KeyError(name)
         return self._checkpoint.tensor(name)
@@ -143,7 +158,12 @@ def adopt(
 
 
 def _half_split(stored: StoredTensor, heads: int, name: str) -> StoredTensor:
-    def turn(rows: Tensor) -> Tensor:
+    from puna.checkpoint.layout import to_half_split
+    from puna.ops.lowbit import Packed
+    from puna.quant.fp8 import Fp8Weight
+    from puna.quant.words import Words
+
+    def turn(rows: "Tensor") -> "Tensor":
         return to_half_split(rows, heads, where=name)
 
     def low() -> Low:
@@ -162,6 +182,8 @@ def _half_split(stored: StoredTensor, heads: int, name: str) -> StoredTensor:
         read=lambda dtype: turn(stored.read(dtype)),
         low=None if stored.low is None else low,
         packed=None if stored.packed is None else partial(stored.packed, turn),
+        array=None,
+        panels=None,
     )
 
 

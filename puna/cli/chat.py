@@ -77,7 +77,7 @@ def talk(
     if not is_terminal:
         converse(held, read_piped)
         return 1 if held.refused else 0
-    screen.note(f"{model}: {llm.model.config.parameters:,} parameters. /help shows commands.")
+    screen.note(f"{model}: {llm.config.parameters:,} parameters. /help shows commands.")
     if tools:
         screen.note(f"tools: {', '.join(tool.name for tool in tools)}")
     with_history(lambda: converse(held, read_typed))

@@ -128,7 +128,7 @@ def _of_server(
 def _counters(path: Path) -> dict[str, Any]:
     """Return puna's renderers on a tokenizer, of the dialects that it has the tokens for."""
     from puna.chat.format import DIALECTS
-    from puna.checkpoint.load import load_tokenizer
+    from puna.checkpoint.tokenizers import load_tokenizer
     from puna.evals.conformance.renderers import FormatRenderer
 
     tok = load_tokenizer(path)

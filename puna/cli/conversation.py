@@ -143,7 +143,7 @@ class Conversation:
         return answer.message
 
     def _why_cut(self, usage: Usage) -> str:
-        context = self._llm.model.config.context
+        context = self._llm.config.context
         if usage.total_tokens < context:
             return f"(cut off: {usage.completion_tokens} tokens, all that --max-tokens allows)"
         return (

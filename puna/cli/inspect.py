@@ -32,8 +32,8 @@ def inspect(
         json_: Print one JSON object.
     """
     from puna.checkpoint.inspect import inspect_checkpoint
-    from puna.checkpoint.load import check_tokenizer, load_tokenizer
     from puna.checkpoint.open import open_checkpoint
+    from puna.checkpoint.tokenizers import check_tokenizer, load_tokenizer
     from puna.llm import chat_style
 
     checkpoint = open_checkpoint(model)

@@ -81,7 +81,7 @@ def tokenize(
         bos: Begin a plain text with the token that begins every text, as a model reads it.
         json_: Print one JSON object: ids, pieces, the pieces' bytes in hex, and the loss mask.
     """
-    from puna.checkpoint.load import load_tokenizer
+    from puna.checkpoint.tokenizers import load_tokenizer
     from puna.log import note
 
     dialog = _dialog(text, messages)

@@ -6,15 +6,22 @@ the batch and costs nothing more. `puna.infer.generate` drives it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from puna.errors import ContextError, RequestError
-from puna.infer.prefill import PREFILL_TOKENS
+from puna.infer.decoder import CacheName
+from puna.infer.mapped_model import MappedModel
 from puna.infer.rows import Rows, rows_of
 from puna.infer.sampling import SamplingConfig, sample
-from puna.model.llama import Llama
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from puna.model.llama import Llama
+
+PREFILL_TOKENS = 2048  # of a group, read at once: bounds the memory of torch's activations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +38,14 @@ class Batch:
 
     def __init__(
         self,
-        model: Llama,
+        model: "Llama | MappedModel",
         prompts: Sequence[Sequence[int]],
         *,
         max_tokens: int | None,
         sampling: SamplingConfig | Sequence[SamplingConfig],
         stop_ids: Sequence[int] | frozenset[int],
         prefill_tokens: int = PREFILL_TOKENS,
-        cache_dtype: torch.dtype | None = None,
+        kv_cache: CacheName | None = None,
     ) -> None:
         configs = [sampling] * len(prompts) if isinstance(sampling, SamplingConfig) else sampling
         if len(configs) != len(prompts):
@@ -47,7 +54,6 @@ class Batch:
                 "give one for all, or one a prompt."
             )
         self.model = model
-        self.device = model.embed.weight.device
         self._prompts = [[int(token) for token in prompt] for prompt in prompts]
         self._limits = [
             limit_of(
@@ -60,14 +66,14 @@ class Batch:
             for row, prompt in enumerate(self._prompts)
         ]
         self._stop_ids = frozenset(stop_ids)
-        self._prefill_tokens, self._cache_dtype = prefill_tokens, cache_dtype
+        self._prefill_tokens, self._kv_cache = prefill_tokens, kv_cache
         self._configs = list(configs)
         self._generators = [config.generator() for config in configs]
         self._rows = list(range(len(prompts)))  # prompt of each row of the cache
         self._written = [0] * len(prompts)
         self._ended: set[int] = set()
         self._reader: Rows | None = None
-        self._next = torch.empty(0, dtype=torch.int64)  # the token each row reads next
+        self._next: list[int] = []  # the token each row reads next
         self._seen = self._seen_tokens()
 
     @property
@@ -79,11 +85,10 @@ class Batch:
         """End a row before its time; it leaves the batch at the next step."""
         self._ended.add(row)
 
-    @torch.inference_mode()
     def step(self) -> list[NewToken]:
         """Read the last tokens (at first: the prompts) and draw the next one of every live row."""
         if self._reader is None:
-            self._reader = rows_of(self.model, self._limits, cache_dtype=self._cache_dtype)
+            self._reader = rows_of(self.model, self._limits, kv_cache=self._kv_cache)
             logits = self._reader.read_prompts(self._prompts, tokens_at_once=self._prefill_tokens)
         else:
             self._drop_ended(self._reader)
@@ -92,10 +97,10 @@ class Batch:
         generators = [self._generators[row] for row in self._rows]
         self._next = sample(logits, configs, generators, self._seen)
         if self._seen is not None:
-            self._seen.scatter_(1, self._next[:, None].to(self.device), True)
+            self._seen[np.arange(len(self._next)), self._next] = True
         return [
             self._record(row, token)
-            for row, token in zip(self._rows, self._next.tolist(), strict=True)
+            for row, token in zip(self._rows, self._next, strict=True)
             if row not in self._ended
         ]
 
@@ -115,18 +120,18 @@ class Batch:
         if len(keep) == len(self._rows):
             return
         self._rows = [self._rows[place] for place in keep]
-        self._next = self._next[keep]
+        self._next = [self._next[place] for place in keep]
         reader.keep(keep)
         if self._seen is not None:
             self._seen = self._seen[keep]
 
-    def _seen_tokens(self) -> Tensor | None:
+    def _seen_tokens(self) -> "NDArray[np.bool_] | None":
         if all(config.repetition_penalty is None for config in self._configs):
             return None
-        seen = torch.zeros(len(self._prompts), self.model.config.vocab, dtype=torch.bool)
+        seen = np.zeros((len(self._prompts), self.model.config.vocab), dtype=np.bool_)
         for row, prompt in enumerate(self._prompts):
             seen[row, prompt] = True
-        return seen.to(self.device)
+        return seen
 
 
 def limit_of(

@@ -6,18 +6,20 @@ counted. `puna.llm` and the server call this.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
-
-import torch
+from typing import TYPE_CHECKING, Protocol
 
 from puna.chat.messages import Message, Usage
 from puna.chat.parse import AnswerParser
 from puna.infer.batch import NewToken
+from puna.infer.decoder import CacheName
 from puna.infer.generate import generate_ids
+from puna.infer.mapped_model import MappedModel
 from puna.infer.sampling import SamplingConfig
 from puna.infer.stops import StopStrings, TextStream
-from puna.model.llama import Llama
 from puna.tokenizer.interface import Tokenizer
+
+if TYPE_CHECKING:
+    from puna.model.llama import Llama
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Completion:
 
 
 def complete(
-    model: Llama,
+    model: "Llama | MappedModel",
     tokenizer: Tokenizer | None,
     prompts: Sequence[Sequence[int]],
     *,
@@ -40,7 +42,7 @@ def complete(
     stop: Sequence[str] = (),
     stop_ids: Sequence[int] | frozenset[int] = (),
     ignore_eos: bool = False,
-    cache_dtype: torch.dtype | None = None,
+    kv_cache: CacheName | None = None,
 ) -> list[Completion]:
     """Continue every prompt; one batch, and each row ends at its own stop."""
     texts: list[list[str]] = [[] for _ in prompts]
@@ -56,7 +58,7 @@ def complete(
 
     rows = generate_ids(
         model, prompts, max_tokens=max_tokens, sampling=sampling, stop_ids=stop_ids,
-        ignore_eos=ignore_eos, on_token=read, cache_dtype=cache_dtype,
+        ignore_eos=ignore_eos, on_token=read, kv_cache=kv_cache,
     )  # fmt: skip
     for text, stream in zip(texts, streams, strict=False):
         text.append(stream.flush())

@@ -1,6 +1,6 @@
 """One draw from one row of scores, by one given number: filters on the few tokens that matter.
 
-`puna.infer.sampling` filters whole vocabularies and says what is right; the native kernels choose
+`puna.infer.filters` filters whole vocabularies and says what is right; the native kernels choose
 the same token (`puna.ops.choose`). Without them a row in which a few tokens hold nearly everything
 is filtered here among those alone, which costs a sixth: tokens and their order are the same, so the
 same number draws the same token.
@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from puna.infer.sampling import CANDIDATES, SamplingConfig, keep_likely
+from puna.infer.filters import CANDIDATES, keep_likely
+from puna.infer.sampling import SamplingConfig, as_array
 from puna.ops.choose import choose
 
 REACH = 12.0  # nats below the likeliest token that are looked at first: a share of 6e-6 each
@@ -25,7 +26,8 @@ def draw_one(scores: Tensor, config: SamplingConfig, uniform: float) -> int:
         The id; one whose score is no number where there is such a score, or where all are -inf:
         the caller must look for it.
     """
-    chosen = choose(scores[None], [config.choice(uniform)])
+    readable = as_array(scores[None])
+    chosen = None if readable is None else choose(readable, [config.choice(uniform)])
     if chosen is not None and chosen[0] >= 0:
         return int(chosen[0])
     if not bool(scores.max().isfinite()):

@@ -1,6 +1,6 @@
 """Prompts of any lengths decode in one batch, and each comes out as if it ran alone.
 
-On the native kernels (`puna.infer.runner`) a row's logits are those of its own run to the bit, in
+On the native kernels (`puna.infer.decoder`) a row's logits are those of its own run to the bit, in
 every format. Where torch computes, its ids are, in float32, and its logits up to rounding: torch
 sums the products of one row and of several in different orders; measured on the CPU, 1e-5 where
 logits reach 6.7. `puna.llm` stands above this and speaks text; here there are only ids.
@@ -8,13 +8,15 @@ logits reach 6.7. `puna.llm` stands above this and speaks text; here there are o
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from puna.infer.batch import Batch, NewToken
-from puna.infer.prefill import PREFILL_TOKENS
+from puna.infer.batch import PREFILL_TOKENS, Batch, NewToken
+from puna.infer.decoder import CacheName
+from puna.infer.mapped_model import MappedModel
 from puna.infer.sampling import SamplingConfig
-from puna.model.llama import Llama
+
+if TYPE_CHECKING:
+    from puna.model.llama import Llama
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,7 @@ class Generation:
 
 
 def generate_ids(
-    model: Llama,
+    model: "Llama | MappedModel",
     prompts: Sequence[Sequence[int]],
     *,
     max_tokens: int | None = None,
@@ -35,7 +37,7 @@ def generate_ids(
     ignore_eos: bool = False,
     on_token: Callable[[int, int], bool | None] | None = None,
     prefill_tokens: int = PREFILL_TOKENS,
-    cache_dtype: torch.dtype | None = None,
+    kv_cache: CacheName | None = None,
 ) -> list[Generation]:
     """Continue every prompt and return what each row wrote, in the order of the prompts.
 
@@ -47,7 +49,8 @@ def generate_ids(
         ignore_eos: write on past stop ids.
         on_token: told (row, id) of every token; when it answers true, the row ends there.
         prefill_tokens: tokens of the prompts that are read at once.
-        cache_dtype: of the native KV cache; None takes what suits the weights.
+        kv_cache: what the native decoder keeps keys and values in; None takes what suits the
+            weights.
     Raises:
         RequestError: a prompt has no tokens or ids beyond the vocabulary.
         ContextError: a prompt, or a prompt and its explicit `max_tokens`, does not fit.
@@ -59,7 +62,7 @@ def generate_ids(
         sampling=sampling,
         stop_ids=() if ignore_eos else stop_ids,
         prefill_tokens=prefill_tokens,
-        cache_dtype=cache_dtype,
+        kv_cache=kv_cache,
     )
     written: list[list[int]] = [[] for _ in prompts]
     reasons = ["length"] * len(prompts)
@@ -79,7 +82,7 @@ def generate_ids(
 
 
 def stream_ids(
-    model: Llama,
+    model: "Llama | MappedModel",
     prompt: Sequence[int],
     *,
     max_tokens: int | None = None,
@@ -87,7 +90,7 @@ def stream_ids(
     stop_ids: Sequence[int] | frozenset[int] = (),
     ignore_eos: bool = False,
     prefill_tokens: int = PREFILL_TOKENS,
-    cache_dtype: torch.dtype | None = None,
+    kv_cache: CacheName | None = None,
 ) -> Iterator[NewToken]:
     """Yield the tokens of one prompt as they are drawn; arguments as in `generate_ids`.
 
@@ -100,6 +103,6 @@ def stream_ids(
         sampling=sampling,
         stop_ids=() if ignore_eos else stop_ids,
         prefill_tokens=prefill_tokens,
-        cache_dtype=cache_dtype,
+        kv_cache=kv_cache,
     )
     return (token for _ in iter(lambda: batch.is_running, False) for token in batch.step())

@@ -16,8 +16,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from puna.infer.batch import PREFILL_TOKENS
 from puna.infer.joined import Product, joined
-from puna.infer.prefill import PREFILL_TOKENS
 from puna.infer.runner import PagedCache, Part, check_parts, is_watched
 from puna.model.cache import KVCache
 from puna.model.llama import Block, Llama, RMSNorm

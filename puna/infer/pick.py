@@ -13,8 +13,8 @@ from torch import Tensor
 from puna.errors import StateError
 from puna.infer.constraints import Matcher
 from puna.infer.draw import draw_one
+from puna.infer.filters import most_likely, penalize
 from puna.infer.request import Request, TokenLogprob
-from puna.infer.sampling import most_likely, penalize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +39,7 @@ class Picker:
         device: torch.device,
     ) -> None:
         self.config, self.matcher = request.sampling, matcher
-        seed = self.config.seed
-        self._generator = self.config.generator()
-        if seed is not None:
-            self._generator.manual_seed((seed + index) % 2**63)
+        self._uniforms = self.config.generator(index)
         self._request, self._written = request, 0
         self._top = request.logprobs
         if self._top is None and request.samples > request.n:
@@ -81,15 +78,13 @@ class Picker:
 
     def _drawn(self, scores: Tensor) -> int:
         """Draw among the tokens that the filters leave, by one uniform number."""
-        return draw_one(scores, self.config, float(_uniform(self._generator)))
+        return draw_one(scores, self.config, self._uniforms.next())
 
     def uniforms_ahead(self, count: int) -> list[float]:
         """Return the random numbers that the next draws will take, without taking them."""
         if self.config.temperature == 0:
             return [0.0] * count
-        ahead = torch.Generator()
-        ahead.set_state(self._generator.get_state())
-        return [float(_uniform(ahead)) for _ in range(count)]
+        return self._uniforms.ahead(count)
 
     def guess(self, logits: Tensor, uniform: float) -> int:
         """Return what would be drawn with this number, from the logits [V] of another model."""
@@ -125,10 +120,6 @@ class Picker:
             self._counts[token] += 1
         if self.matcher is not None:
             self.matcher.advance(token)
-
-
-def _uniform(generator: torch.Generator) -> Tensor:
-    return torch.rand(1, generator=generator, dtype=torch.float64)
 
 
 def _first_most_likely(scores: Tensor) -> int:

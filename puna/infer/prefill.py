@@ -12,7 +12,6 @@ from torch import Tensor
 from puna.model.cache import KVCache
 from puna.model.llama import Llama
 
-PREFILL_TOKENS = 2048  # of a group, read at once: bounds the memory of activations
 SHORT_TOKENS = 64  # rows up to this length are read together, whatever their lengths
 
 

@@ -1,24 +1,28 @@
 """From logits to the next token: penalty, temperature, top-k, top-p, min-p, one draw a row.
 
-The filters apply in that order, which is the order of transformers' logits processors. A row's
-token depends on its own logits, config and generator alone: whom it shares a batch with changes
-nothing. `puna.infer.generate` calls `sample` once a step. The native kernels choose the same tokens
-sooner (`puna.ops.choose`); the functions here say which those are, and compute where they are not.
+A row's token depends on its own logits, config and numbers alone: whom it shares a batch with
+changes nothing. `puna.infer.batch` calls `sample` once a step. The native kernels choose
+(`puna.ops.choose`); `puna.infer.filters` says in torch which tokens those are, and chooses where
+the kernels are not. torch is imported where it is needed and nowhere else.
 """
 
 import math
-import secrets
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+import numpy as np
 
 from puna.errors import RequestError, StateError
+from puna.infer.uniforms import Uniforms
 from puna.ops.choose import Choice, choose
 
-CANDIDATES = 1024  # tokens that top-p puts in order before it tries the whole vocabulary
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Logits: TypeAlias = "NDArray[np.float32] | Tensor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +50,15 @@ class SamplingConfig:
             lambda x: isinstance(x, int) and 0 <= x < 2**63,
         )  # fmt: skip
 
-    def generator(self) -> torch.Generator:
-        """Return a fresh generator for one row; it lives on the CPU whatever the model's device."""
-        seed = secrets.randbits(63) if self.seed is None else self.seed
-        return torch.Generator().manual_seed(seed)
+    def generator(self, index: int = 0) -> Uniforms:
+        """Return the numbers that one row draws by.
+
+        Args:
+            index: of the row among those that share the config's seed and shall differ.
+        """
+        if self.seed is None:
+            return Uniforms(int.from_bytes(os.urandom(8), "little"))
+        return Uniforms((self.seed + index) % 2**63)
 
     def choice(self, uniform: float) -> Choice:
         """Return this config and the number to draw by, as the native kernels take them."""
@@ -73,147 +82,76 @@ def _require(name: str, value: float | None, expected: str, holds: Callable[[flo
 
 
 def sample(
-    logits: Float[Tensor, "B V"],
+    logits: Logits,
     configs: Sequence[SamplingConfig],
-    generators: Sequence[torch.Generator],
-    seen: Bool[Tensor, "B V"] | None = None,
-) -> Int[Tensor, "B"]:
+    generators: Sequence[Uniforms],
+    seen: "NDArray[np.bool_] | None" = None,
+) -> list[int]:
     """Draw the next token of each row.
 
     Args:
-        logits: scores of the next token.
+        logits: scores of the next token [B, V]: an array of the native decoder's, or a tensor.
         configs: one a row.
         generators: one a row; a row that samples takes exactly one number from its own.
-        seen: which tokens the row holds already; needed only where a row has a penalty.
+        seen: which tokens [B, V] the row holds already; needed only where a row has a penalty.
     Returns:
-        Token ids on the CPU.
+        Token ids.
     Raises:
         StateError: a row holds NaN, or no token that may be drawn.
     """
-    scores = _penalized(logits, configs, seen)
+    if seen is not None and any(config.repetition_penalty is not None for config in configs):
+        logits = _penalized(logits, configs, seen)
     uniforms = [
-        float(torch.rand(1, generator=generator, dtype=torch.float64)) if c.temperature > 0 else 0.0
-        for c, generator in zip(configs, generators, strict=True)
+        generator.next() if config.temperature > 0 else 0.0
+        for config, generator in zip(configs, generators, strict=True)
     ]
-    chosen = choose(scores, [c.choice(u) for c, u in zip(configs, uniforms, strict=True)])
-    is_sound = logits.amax(-1).isfinite() if chosen is None else chosen >= 0
-    if not is_sound.all():
-        raise StateError(
-            "sampling: the model's logits are not numbers; finite logits are expected. Check the "
-            "weights with `puna inspect`, or load them with dtype='float32'."
-        )
-    return chosen_by_torch(scores, configs, uniforms) if chosen is None else chosen
+    readable = as_array(logits)
+    choices = [c.choice(u) for c, u in zip(configs, uniforms, strict=True)]
+    chosen = None if readable is None else choose(readable, choices)
+    if chosen is None:
+        return _chosen_by_torch(logits, configs, uniforms)
+    if (chosen < 0).any():
+        raise no_numbers()
+    return chosen.tolist()  # type: ignore[no-any-return]
+
+
+def as_array(logits: Logits) -> "NDArray[np.float32] | None":
+    """Return logits as the native kernels read them, where they lie; None where they cannot."""
+    if isinstance(logits, np.ndarray):
+        return logits
+    import torch
+
+    is_float = logits.dtype == torch.float32 and logits.device.type == "cpu"
+    return logits.detach().numpy() if is_float and logits.is_contiguous() else None
+
+
+def no_numbers() -> StateError:
+    """Return what to say where logits are NaN, infinite, or leave no token to draw."""
+    return StateError(
+        "sampling: the model's logits are not numbers; finite logits are expected. Check the "
+        "weights with `puna inspect`, or load them with dtype='float32'."
+    )
 
 
 def _penalized(
-    logits: Float[Tensor, "B V"],
-    configs: Sequence[SamplingConfig],
-    seen: Bool[Tensor, "B V"] | None,
-) -> Float[Tensor, "B V"]:
-    penalties = [config.repetition_penalty or 1.0 for config in configs]
-    if seen is None or set(penalties) == {1.0}:
-        return logits
-    return penalize(logits, seen, torch.tensor(penalties, device=logits.device)[:, None])
+    logits: Logits, configs: Sequence[SamplingConfig], seen: "NDArray[np.bool_]"
+) -> "Tensor":
+    import torch
+
+    from puna.infer.filters import penalized
+
+    scores = torch.as_tensor(logits)
+    return penalized(scores, configs, torch.from_numpy(seen).to(scores.device))
 
 
-def chosen_by_torch(
-    logits: Float[Tensor, "B V"],
-    configs: Sequence[SamplingConfig],
-    uniforms: Sequence[float],
-) -> Int[Tensor, "B"]:
-    """Choose the token of each row by its number, rows of equal configs together."""
-    numbers = torch.tensor(uniforms, dtype=torch.float64)
-    chosen = torch.empty(len(configs), dtype=torch.int64)
-    for config in dict.fromkeys(configs):
-        rows = [row for row, other in enumerate(configs) if other == config]
-        scores = logits if len(rows) == len(configs) else logits[rows]
-        if config.temperature == 0:
-            chosen[rows] = most_likely(scores).cpu()
-        else:
-            chosen[rows] = draw(keep_likely(scores / config.temperature, config), numbers[rows])
-    return chosen
+def _chosen_by_torch(
+    logits: Logits, configs: Sequence[SamplingConfig], uniforms: Sequence[float]
+) -> list[int]:
+    import torch
 
+    from puna.infer.filters import chosen_by_torch
 
-def keep_likely(scores: Float[Tensor, "B V"], config: SamplingConfig) -> Float[Tensor, "B V"]:
-    """Apply top-k, then top-p, then min-p; what they drop becomes -inf."""
-    if config.top_k is not None:
-        scores = keep_top_k(scores, config.top_k)
-    if config.top_p is not None and config.top_p < 1:
-        scores = keep_top_p(scores, config.top_p)
-    if config.min_p is not None and config.min_p > 0:
-        scores = keep_min_p(scores, config.min_p)
-    return scores
-
-
-def penalize(
-    scores: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"], penalty: float | Tensor
-) -> Float[Tensor, "B V"]:
-    """Divide the positive scores of seen tokens by the penalty, multiply the negative ones.
-
-    Source: Keskar et al. 2019 (CTRL), arXiv:1909.05858, section 4.1.
-    """
-    lowered = torch.where(scores > 0, scores / penalty, scores * penalty)
-    return torch.where(seen, lowered, scores)
-
-
-def keep_top_k(scores: Float[Tensor, "B V"], k: int) -> Float[Tensor, "B V"]:
-    """Drop what is less likely than the k-th token; tokens tied with it stay."""
-    kth = scores.topk(min(k, scores.shape[-1]), dim=-1).values[:, -1:]
-    return scores.masked_fill(scores < kth, -torch.inf)
-
-
-def keep_top_p(scores: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
-    """Drop a token when those likelier than it already hold more than p of the mass.
-
-    Of equally likely tokens the lower id counts as likelier. Source: Meta's llama-models.
-    """
-    ordered, before = _likeliest(scores, p)
-    kept = (before <= p).sum(-1, keepdim=True)
-    edge = ordered.gather(-1, kept - 1)  # the last score that stays, for as many as fit
-    room = kept - (scores > edge).sum(-1, keepdim=True)
-    tied = scores == edge
-    return scores.masked_fill((scores < edge) | (tied & (tied.cumsum(-1) > room)), -torch.inf)
-
-
-def _likeliest(scores: Float[Tensor, "B V"], p: float) -> tuple[Tensor, Tensor]:
-    """Return the highest scores in order, as many as hold more than p, and the mass before each.
-
-    Nearly always `CANDIDATES` of them do, and ordering those alone costs a tenth of a full sort.
-    """
-    whole = scores.logsumexp(-1, keepdim=True)
-    V = scores.shape[-1]
-    for count in (min(CANDIDATES, V), V):
-        ordered = scores.topk(count, dim=-1).values
-        upto = (ordered - whole).exp().cumsum(-1)
-        if count == V or bool((upto[:, -1] > p).all()):
-            break
-    before = upto.roll(1, dims=-1)
-    before[:, 0] = 0  # the likeliest token always stays
-    return ordered, before
-
-
-def keep_min_p(scores: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
-    """Drop a token less likely than p times the likeliest.
-
-    Source: Nguyen et al. 2024, arXiv:2407.01082.
-    """
-    likely = scores.softmax(-1)
-    return scores.masked_fill(likely < p * likely.amax(-1, keepdim=True), -torch.inf)
-
-
-def most_likely(scores: Float[Tensor, "B V"]) -> Int[Tensor, "B"]:
-    """Return the id with the highest score, the lowest such id on a tie, on every device."""
-    V = scores.shape[-1]
-    ids = torch.arange(V, device=scores.device)
-    return torch.where(scores == scores.amax(-1, keepdim=True), ids, V).amin(-1)
-
-
-def draw(scores: Float[Tensor, "B V"], uniforms: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
-    """Draw one id a row with probability softmax(scores), by one number from 0 to 1 each."""
-    heights = scores.double().softmax(-1).cumsum(-1)
-    # Kept below the row's own total, so that rounding cannot lead past the last token. The first
-    # height strictly above the target is taken, so a token of probability 0 is never drawn.
-    total = heights[:, -1:]
-    shares = uniforms[:, None].to(scores.device) * total
-    target = shares.minimum(total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(heights, target, right=True).squeeze(-1).cpu()
+    scores = torch.as_tensor(logits)
+    if not scores.amax(-1).isfinite().all():
+        raise no_numbers()
+    return chosen_by_torch(scores, configs, uniforms).tolist()

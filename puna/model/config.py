@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from puna.errors import ConfigError
-from puna.ops.rope import RopeScaling
+from puna.ops.frequencies import RopeScaling
 
 __all__ = ["ModelConfig", "RopeScaling", "mlp_width_of"]
 

@@ -1,6 +1,6 @@
 """Tokens chosen natively from rows of logits, without putting the vocabulary in order.
 
-`puna.infer.sampling` says in torch what is right and computes it where this answers None. The same
+`puna.infer.filters` says in torch what is right and computes it where this answers None. The same
 uniform number chooses the same token on both paths, except where it, or the mass that top-p keeps,
 lies within 2e-6 of the border between two tokens: sums of float32 are not exact.
 """
@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from numpy.typing import NDArray
 
 from puna.ops import native
 
@@ -27,23 +25,20 @@ class Choice(NamedTuple):
 
 
 def choose(
-    logits: Float[Tensor, "B V"], choices: Sequence[Choice], *, level: str | None = None
-) -> Int[Tensor, "B"] | None:
-    """Choose a token of each row; None where the native kernels cannot read the logits.
+    logits: NDArray[np.float32], choices: Sequence[Choice], *, level: str | None = None
+) -> NDArray[np.int64] | None:
+    """Choose a token of each row of [B, V]; None where the native kernels are not there.
 
     Returns:
         Ids; -1 for a row that holds NaN or +inf, or nothing that may be drawn.
     """
     level = level or native.level()
-    is_readable = (
-        logits.device.type == "cpu" and logits.dtype == torch.float32 and logits.is_contiguous()
-    )
-    if level is None or not is_readable:
+    if level is None:
         return None
     settings = np.array(choices, dtype=np.float64)
-    ids = torch.empty(len(logits), dtype=torch.int64)
+    ids = np.empty(len(logits), dtype=np.int64)
     native.extension().choose(
-        level, logits.data_ptr(), *logits.shape, settings.ctypes.data, ids.data_ptr(),
+        level, native.array_address(logits), *logits.shape, settings.ctypes.data, ids.ctypes.data,
         native.threads(),
     )  # fmt: skip
     return ids

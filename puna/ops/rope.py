@@ -1,73 +1,30 @@
 """Rotary position embedding, with the frequency scaling that carries Llama 3.1 to 128K positions.
 
-Frequencies are computed once per model, in float32; a forward pass turns its positions into one
-cosine and one sine table that all layers share. Nothing here depends on the sequence length, so a
-position has the same rotation in prefill and in decode.
+Frequencies are computed once per model, in float32 (puna.ops.frequencies); a forward pass turns its
+positions into one cosine and one sine table that all layers share. Nothing here depends on the
+sequence length, so a position has the same rotation in prefill and in decode.
 """
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from puna.errors import ConfigError
+from puna.ops import frequencies
+from puna.ops.frequencies import RopeScaling
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RopeScaling:
-    """How RoPE's low frequencies are slowed for long contexts (`rope_type: llama3`).
-
-    Source: The Llama 3 Herd of Models, section 3.4.2; constants from Meta's llama-models.
-    """
-
-    factor: float = 8.0  # 8 in Llama 3.1 and 3.3, 32 in Llama 3.2
-    low_freq_factor: float = 1.0  # wavelengths above original_context / this are stretched
-    high_freq_factor: float = 4.0  # wavelengths below original_context / this are kept
-    original_context: int = 8192  # positions seen before the extension
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low_freq_factor < self.high_freq_factor:
-            raise ConfigError(
-                f"low_freq_factor={self.low_freq_factor} must be positive and below "
-                f"high_freq_factor={self.high_freq_factor}."
-            )
-        if self.factor < 1 or self.original_context < 1:
-            raise ConfigError(
-                f"rope factor={self.factor} and original_context={self.original_context} "
-                "must be at least 1."
-            )
+__all__ = ["RopeScaling", "inverse_frequencies", "rotate", "rotation", "scale_frequencies"]
 
 
 def inverse_frequencies(head_width: int, theta: float) -> Float[Tensor, "E_half"]:
-    """Return `theta^(-2i/E)` for i = 0 .. E/2-1: radians per position, float32, highest first.
-
-    Source: Su et al. 2021, arXiv:2104.09864.
-    """
-    exponents = torch.arange(0, head_width, 2, dtype=torch.float32, device="cpu") / head_width
-    return 1.0 / torch.pow(torch.tensor(theta, dtype=torch.float32, device="cpu"), exponents)
+    """Return `puna.ops.frequencies.inverse_frequencies` as a tensor on the CPU."""
+    return torch.from_numpy(frequencies.inverse_frequencies(head_width, theta))
 
 
-def scale_frequencies(freqs: Float[Tensor, "E_half"], rule: RopeScaling) -> Tensor:
-    """Slow the low RoPE frequencies so that a model trained on 8K positions can read 128K.
-
-    Wavelengths longer than the original context are stretched by `rule.factor`, short ones are
-    kept, and those between are blended so that the curve has no step.
-
-    Args:
-        freqs: radians per position, float32, highest first.
-        rule: factor and the two wavelength bounds, in fractions of the original context.
-    Returns:
-        Radians per position, same order.
-    Source: The Llama 3 Herd of Models, section 3.4.2; constants from Meta's llama-models.
-    """
-    wavelengths = 2 * math.pi / freqs
-    low, high = rule.low_freq_factor, rule.high_freq_factor
-    blend = (rule.original_context / wavelengths - low) / (high - low)
-    blend = blend.clamp(0.0, 1.0)  # 0: stretched, 1: kept
-    return torch.where(blend >= 1.0, freqs, (1.0 - blend) * freqs / rule.factor + blend * freqs)
+def scale_frequencies(freqs: Float[Tensor, "E_half"], rule: RopeScaling) -> Float[Tensor, "E_half"]:
+    """Return `puna.ops.frequencies.scale_frequencies` of a tensor on the CPU."""
+    return torch.from_numpy(frequencies.scale_frequencies(freqs.numpy(), rule))
 
 
 def rotation(

@@ -1,12 +1,14 @@
 """The native choice of a token is that of torch, up to sums of float32."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puna.errors import StateError
-from puna.infer.sampling import SamplingConfig, chosen_by_torch, sample
+from puna.infer.filters import chosen_by_torch
+from puna.infer.sampling import SamplingConfig, sample
 from puna.ops import choose as choosing
 from puna.ops import native
 from puna.ops.choose import Choice, choose
@@ -19,7 +21,7 @@ HIGHEST = 1 - 2.0**-53  # below 1, as torch.rand gives it
 
 
 def chosen(scores: torch.Tensor, config: SamplingConfig, uniform: float, level: str) -> int:
-    ids = choose(scores[None].contiguous(), [config.choice(uniform)], level=level)
+    ids = choose(scores[None].contiguous().numpy(), [config.choice(uniform)], level=level)
     assert ids is not None
     return int(ids[0])
 
@@ -134,8 +136,8 @@ def test_a_rows_token_does_not_depend_on_the_others(level: str) -> None:
         Choice(temperature=1.0, top_k=20, uniform=0.1),
         Choice(temperature=1.0, min_p=0.1, uniform=0.6),
     ]
-    together = choose(rows, choices, level=level)
-    alone = [choose(rows[i : i + 1], choices[i : i + 1], level=level) for i in range(5)]
+    together = choose(rows.numpy(), choices, level=level)
+    alone = [choose(rows[i : i + 1].numpy(), choices[i : i + 1], level=level) for i in range(5)]
     assert together is not None
     assert together.tolist() == [int(ids[0]) for ids in alone if ids is not None]
 
@@ -144,7 +146,7 @@ def test_a_batch_samples_alike_with_and_without_the_kernels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     logits = torch.randn(4, 3000, generator=torch.Generator().manual_seed(5)) * 3
-    seen = torch.zeros(4, 3000, dtype=torch.bool)
+    seen = np.zeros((4, 3000), dtype=np.bool_)
     seen[:, ::7] = True
     configs = [
         SamplingConfig(temperature=0.8, seed=1),
@@ -155,7 +157,7 @@ def test_a_batch_samples_alike_with_and_without_the_kernels(
 
     def drawn() -> list[list[int]]:
         generators = [config.generator() for config in configs]
-        return [sample(logits, configs, generators, seen).tolist() for _ in range(20)]
+        return [sample(logits, configs, generators, seen) for _ in range(20)]
 
     ours = drawn()
     monkeypatch.setattr(choosing.native, "level", lambda: None)

@@ -32,9 +32,9 @@ def test_the_same_number_draws_the_same_token_as_the_whole_vocabulary(
     config = SamplingConfig(
         temperature=temperature, top_p=top_p, min_p=min_p, top_k=top_k, seed=seed
     )
-    uniform = float(torch.rand(1, generator=config.generator(), dtype=torch.float64))
+    uniform = config.generator().next()
     with WITHOUT_KERNELS:
-        expected = int(sample(scores[None], [config], [config.generator()])[0])
+        expected = sample(scores[None], [config], [config.generator()])[0]
         assert draw_one(scores, config, uniform) == expected
 
 

@@ -77,9 +77,7 @@ def test_the_engine_and_the_simple_loop_write_the_same_with_a_small_cache(
     form: CacheFormat,
 ) -> None:
     model, prompts = tiny_llama(), [text(70, seed=1), text(9, seed=2)]
-    loop = generate_ids(
-        model, prompts, max_tokens=12, sampling=GREEDY, cache_dtype=cache_dtype_of(form)
-    )
+    loop = generate_ids(model, prompts, max_tokens=12, sampling=GREEDY, kv_cache=form)
     engine = Engine(model, config=EngineConfig(cache_tokens=512, cache_dtype=CACHES[form]))
     handles = [
         engine.submit(Request(ids=tuple(ids), max_tokens=12, sampling=GREEDY)) for ids in prompts
@@ -96,7 +94,7 @@ def test_the_engine_and_the_simple_loop_write_the_same_with_a_small_cache(
 def test_a_cache_grows_in_its_own_dtype(form: CacheFormat) -> None:
     model = tiny_llama()
     long = generate_ids(
-        model, [text(3)], max_tokens=290, sampling=GREEDY, cache_dtype=CACHES[form], ignore_eos=True
+        model, [text(3)], max_tokens=290, sampling=GREEDY, kv_cache=form, ignore_eos=True
     )
     assert len(long[0].ids) == 290
 
@@ -109,6 +107,6 @@ def test_a_cache_that_does_not_exist_is_refused() -> None:
 def test_where_torch_computes_no_cache_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "level", lambda: None)
     with pytest.raises(RequestError, match="torch computes this model"):
-        generate_ids(tiny_llama(), [[1]], max_tokens=2, sampling=GREEDY, cache_dtype=torch.bfloat16)
+        generate_ids(tiny_llama(), [[1]], max_tokens=2, sampling=GREEDY, kv_cache="bf16")
     with pytest.raises(RequestError, match="torch computes this model"):
         paged_model(tiny_llama(), 4, dtype=torch.float8_e4m3fn)

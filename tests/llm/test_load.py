@@ -11,7 +11,8 @@ import puna
 from puna.checkpoint.huggingface import save_huggingface
 from puna.checkpoint.open import open_checkpoint
 from puna.errors import FormatError
-from puna.llm import load, natural_dtype
+from puna.infer.open_model import natural_dtype
+from puna.llm import load
 from puna.tokenizer.interface import Tokenizer
 from puna.tools.calculator import CALCULATOR
 from tests.infer.tiny import tiny_model
