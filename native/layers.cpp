@@ -96,42 +96,53 @@ const uint8_t* Pass::coded(const Crew& crew, const Coding& coding, const float* 
   return out;
 }
 
+// Ranges of panels: a share for each thread, then the rest, piece by piece.
+template <class Body>
+void Pass::panels(const Crew& crew, int64_t count, int64_t rows, int64_t most, Body body) {
+  const bool is_skinny = rows <= kSkinny;
+  const int64_t share = is_skinny ? share_of(count, crew.count) : 0, shared = crew.count * share;
+  if (share) body(crew.index * share, (crew.index + 1) * share);
+  const int64_t piece = piece_of(count - shared, crew.count * (is_skinny ? 2 : 8), most);
+  phase().each(ceil_div(count - shared, piece), [&](int64_t number) {
+    const int64_t first = shared + number * piece;
+    body(first, std::min(first + piece, count));
+  });
+}
+
 void Pass::products(const Crew& crew, const Coding& coding, const uint8_t* x, int64_t rows,
                     const Product* list, int count) {
-  int64_t panels = 0;
-  for (int i = 0; i < count; ++i) panels += list[i].w->panels();
-  const int64_t piece = piece_of(panels, crew.count, rows > 16 ? 8 : 64);
-  int64_t pieces = 0, starts[4] = {};
-  for (int i = 0; i < count; ++i) {
-    starts[i] = pieces;
-    pieces += ceil_div(list[i].w->panels(), piece);
-  }
-  phase().each(pieces, [&](int64_t number) {
-    int i = count - 1;
-    while (number < starts[i]) --i;
-    const Product& p = list[i];
-    const int64_t first = (number - starts[i]) * piece;
-    const int64_t last = std::min(first + piece, p.w->panels());
-    k_.product(*p.w, coding, x, rows, first, last, {p.at + first * kLanes, p.stride, p.adds},
-               thread_bytes(crew));
+  int64_t all = 0;
+  for (int i = 0; i < count; ++i) all += list[i].w->panels();
+  panels(crew, all, rows, rows <= kSkinny ? 64 : 8, [&](int64_t first, int64_t last) {
+    for (int i = 0; i < count; ++i) {  // of each matrix what lies in the range
+      const Product& p = list[i];
+      const int64_t end = std::min(last, p.w->panels());
+      if (first < end)
+        k_.product(*p.w, coding, x, rows, first, end, {p.at + first * kLanes, p.stride, p.adds},
+                   thread_bytes(crew));
+      first = std::max<int64_t>(first - p.w->panels(), 0);
+      last -= p.w->panels();
+      if (last <= 0) return;
+    }
   });
   crew.barrier->wait();
 }
 
 // silu(gate x) * (up x)
 void Pass::gated(const Crew& crew, const Layer& w, const Coding& coding, const uint8_t* x) {
-  const int64_t panels = w.gate.panels();
-  const int64_t piece = piece_of(panels, crew.count, rows_ > 16 ? 4 : 32), wide = piece * kLanes;
+  const int64_t most = rows_ <= kSkinny ? 32 : 4, wide = most * kLanes;
   float* gate = thread_floats(crew);
   float* up = gate + rows_ * wide;
-  phase().each(ceil_div(panels, piece), [&](int64_t number) {
-    const int64_t first = number * piece, last = std::min(first + piece, panels);
-    const int64_t begin = first * kLanes, end = std::min(last * kLanes, s_.mlp_width);
-    k_.product(w.gate, coding, x, rows_, first, last, {gate, wide, false}, thread_bytes(crew));
-    k_.product(w.up, coding, x, rows_, first, last, {up, wide, false}, thread_bytes(crew));
-    for (int64_t row = 0; row < rows_; ++row)
-      k_.silu_times(gate + row * wide, up + row * wide, end - begin,
-                    hidden_ + row * s_.mlp_width + begin);
+  panels(crew, w.gate.panels(), rows_, most, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end; first += most) {
+      const int64_t last = std::min(first + most, end);
+      const int64_t from = first * kLanes, to = std::min(last * kLanes, s_.mlp_width);
+      k_.product(w.gate, coding, x, rows_, first, last, {gate, wide, false}, thread_bytes(crew));
+      k_.product(w.up, coding, x, rows_, first, last, {up, wide, false}, thread_bytes(crew));
+      for (int64_t row = 0; row < rows_; ++row)
+        k_.silu_times(gate + row * wide, up + row * wide, to - from,
+                      hidden_ + row * s_.mlp_width + from);
+    }
   });
   crew.barrier->wait();
 }

@@ -18,7 +18,7 @@ void linear(const Kernels& kernels, const Matrix& w, const float* x, int64_t row
     arena.reserve(most * coding.stride + threads * scratch + 64);
     uint8_t* codes = arena.take<uint8_t>(most * coding.stride);
     uint8_t* scratches = arena.take<uint8_t>(threads * scratch);
-    const int64_t piece = piece_of(w.panels(), threads, some > 16 ? 8 : 64);
+    const int64_t piece = piece_of(w.panels(), threads * 8, some <= kSkinny ? 64 : 8);
     Queue rows_left, panels_left;
     run_together(threads, [&](const Crew& crew) {
       rows_left.each(some, [&](int64_t row) {

@@ -57,6 +57,8 @@ class Pass {
   void products(const Crew& crew, const Coding& coding, const uint8_t* x, int64_t rows,
                 const Product* list, int count);
   void gated(const Crew& crew, const Layer& w, const Coding& coding, const uint8_t* x);
+  template <class Body>
+  void panels(const Crew& crew, int64_t count, int64_t rows, int64_t most, Body body);
   void turn(const Pages& pages, int64_t row, int64_t kv_head);
   void attend(const Crew& crew, const Pages& pages, const Attention& task);
   void merge_all(const Attention& task);

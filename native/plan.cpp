@@ -73,7 +73,7 @@ void Pass::lay_out() {
   scratch = std::max(scratch, k_.attention_scratch_bytes(pages));
   scratch_each_ = Arena::padded(scratch);
   bytes_each_ = scratch_each_ + (rows_ <= kRepeatedRows ? Arena::padded(stride * most) : 0);
-  const int64_t pair = 2 * rows_ * kLanes * (rows_ > 16 ? 4 : 32);
+  const int64_t pair = 2 * rows_ * kLanes * (rows_ <= kSkinny ? 32 : 4);
   floats_each_ = std::max({pair, kQueryRows * (2 * E + 4), s_.width + 16, s_.mlp_width + 16});
   floats_each_ = Arena::padded(floats_each_ * 4) / 4;
   const int64_t partial = partials_ * kQueryRows * (E + 2);

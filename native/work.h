@@ -10,14 +10,19 @@
 namespace puna {
 
 constexpr int64_t kBlockRows = 512;  // rows that pass through the layers together
+constexpr int64_t kSkinny = 16;      // up to so many rows, a product takes the time of its weights
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Panels of one piece of work: a few pieces a thread, in whole tiles.
-inline int64_t piece_of(int64_t panels, int threads, int64_t most) {
-  const int64_t even = std::max<int64_t>(1, panels / (threads * 8));
+// Panels of one piece of work, in whole tiles, where about so many pieces are wanted.
+inline int64_t piece_of(int64_t panels, int pieces, int64_t most) {
+  const int64_t even = std::max<int64_t>(1, panels / pieces);
   return std::min<int64_t>(most, ceil_div(even, 4) * 4);
 }
+
+// Panels that each thread reads before the rest is handed out: memory serves one long run faster
+// than several short ones.
+inline int64_t share_of(int64_t panels, int threads) { return panels * 3 / (4 * threads) / 4 * 4; }
 
 // Bytes on a cache line's boundary, kept from call to call by the thread that calls.
 class Arena {
