@@ -30,6 +30,7 @@ class Sizes:
     source_bits: float  # per weight, over all tensors
     target_bits: float
     matrix_bits: float  # per weight, of the matrices that were rounded
+    rounded_share: float  # of all weights
 
 
 def check_target(checkpoint: Checkpoint, target: Path) -> None:
@@ -109,4 +110,5 @@ def _sizes(source: Checkpoint, target: Checkpoint, lows: dict[str, Low]) -> Size
         source_bits=8 * before / weights,
         target_bits=8 * after / weights,
         matrix_bits=bits / sum(counts.values()),
+        rounded_share=sum(counts.values()) / weights,
     )

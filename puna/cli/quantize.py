@@ -1,7 +1,6 @@
 """`puna quantize`: a model in fewer bits, and a table of what that costs and gives."""
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,13 +11,8 @@ from puna.cli.options import AsJson
 from puna.errors import RequestError
 
 if TYPE_CHECKING:
-    from puna.checkpoint.quantize import Sizes
-    from puna.cli.rows_of_text import Text
-    from puna.llm import LLM
     from puna.quant.calibrate import Calibration
     from puna.quant.recipe import Recipe
-
-_SPEED_TOKENS, _SPEED_ROUNDS = 32, 3
 
 
 @Parameter(name="*", group=Group.create_ordered("Rounding"))
@@ -69,6 +63,11 @@ class Rounding:
         return self.method or ("gptq" if self.scheme == "int4" else "rtn")
 
     @property
+    def reads_text(self) -> bool:
+        """Whether it is calibrated."""
+        return self.static or self.weight_method != "rtn"
+
+    @property
     def described(self) -> str:
         """The method in the table: of the weights, or, for fp8, of the activations."""
         if self.scheme == "fp8":
@@ -90,9 +89,9 @@ class Rounding:
         """Return how these rows calibrate it; None where it needs none."""
         from puna.quant.calibrate import Calibration
 
-        method = self.weight_method
-        if not self.static and method == "rtn":
+        if not self.reads_text:
             return None
+        method = self.weight_method
         return Calibration(ids=ids, method="gptq" if method == "rtn" else method)
 
 
@@ -103,7 +102,7 @@ def quantize(
     *,
     rounding: Rounding,
     text: list[Path] | None = None,
-    tokens: int = 32_768,
+    tokens: int = 16_384,
     tokenizer: Path | None = None,
     json_: AsJson = False,
 ) -> None:
@@ -122,13 +121,14 @@ def quantize(
         source: A run folder, a Hugging Face or Meta folder, a .gguf or a llama2.c .bin file.
         target: The new folder; it must not exist.
         text: UTF-8 text to calibrate and to measure on; may be given several times.
-        tokens: Of calibration text.
+        tokens: Of calibration text; more cost time and gain little.
         tokenizer: The tokenizer's file, for weights that come without one.
         json_: Print one JSON object.
     """
     from puna.checkpoint.load import load_tokenizer
     from puna.checkpoint.open import open_checkpoint
     from puna.checkpoint.quantize import check_target, quantize_checkpoint
+    from puna.cli.rounding_table import lines, table
     from puna.cli.rows_of_text import rows_of_text
     from puna.llm import load
 
@@ -138,62 +138,18 @@ def quantize(
     checkpoint = open_checkpoint(source)
     check_target(checkpoint, target)
     tok = checkpoint.tokenizer() if tokenizer is None else load_tokenizer(tokenizer)
-    rows = rows_of_text(Path(source), tok, checkpoint.config, files=text or (), tokens=tokens)
+    rows = None
+    if tok is not None or rounding.reads_text or text:
+        rows = rows_of_text(Path(source), tok, checkpoint.config, files=text or (), tokens=tokens)
     sizes = quantize_checkpoint(
-        checkpoint, target, rounding.recipe(), calibration=rounding.calibration(rows.calibration),
-        tokenizer=tok, layout=rounding.layout or (None if rounding.scheme == "fp8" else "panels"),
-    )  # fmt: skip
+        checkpoint,
+        target,
+        rounding.recipe(),
+        calibration=rounding.calibration(rows.calibration) if rows else None,
+        tokenizer=tok,
+        layout=rounding.layout or (None if rounding.scheme == "fp8" else "panels"),
+    )
     facts = {"source": source, "target": str(target)}
     facts |= {"scheme": rounding.scheme, "method": rounding.described}
     facts |= table(sizes, load(source, tokenizer=tok), load(target, tokenizer=tok), rows)
     print(json.dumps(facts, indent=2) if json_ else "\n".join(lines(facts)))
-
-
-def table(sizes: "Sizes", before: "LLM", after: "LLM", rows: "Text") -> dict[str, Any]:
-    """Measure what rounding cost and gave; a list holds a number before and one after."""
-    from puna.quant.measure import compare
-
-    found = compare(before.model, after.model, rows.measured, rows.marked)
-    return {
-        "bytes": [sizes.source_bytes, sizes.target_bytes],
-        "bits_per_weight": [sizes.source_bits, sizes.target_bits],
-        "bits_per_rounded_weight": sizes.matrix_bits,
-        "perplexity": [found.original, found.rounded],
-        "kl_divergence_nats": found.divergence,
-        "same_likeliest_token": found.agreement,
-        "tokens_per_s": list(_speeds(before, after)),
-        "text": rows.source,
-        "measured_tokens": found.tokens,
-    }
-
-
-def lines(facts: dict[str, Any]) -> list[str]:
-    """Return the table: a fact, its number before and its number after."""
-    size, bits = facts["bytes"], facts["bits_per_weight"]
-    loss, speed = facts["perplexity"], facts["tokens_per_s"]
-    rows = [
-        ("", "before", "after", ""),
-        ("bytes", f"{size[0]:,}", f"{size[1]:,}", f"{size[1] / size[0]:.0%}"),
-        ("bits a weight", f"{bits[0]:.2f}", f"{bits[1]:.2f}", ""),
-        ("  where rounded", "", f"{facts['bits_per_rounded_weight']:.2f}", ""),
-        ("perplexity", f"{loss[0]:.3f}", f"{loss[1]:.3f}", f"{loss[1] - loss[0]:+.3f}"),
-        ("KL divergence", "", f"{facts['kl_divergence_nats']:.5f}", "nats a token"),
-        ("same likeliest", "", f"{facts['same_likeliest_token']:.1%}", "of tokens"),
-        ("tokens/s", f"{speed[0]:,.1f}", f"{speed[1]:,.1f}", f"{speed[1] / speed[0]:.2f}x"),
-    ]
-    table = [f"{name:<16}{old:>16}{new:>16}  {note}".rstrip() for name, old, new, note in rows]
-    head = f"{facts['target']}: {facts['scheme']}, {facts['method']}"
-    return [head, *table, f"measured on {facts['measured_tokens']:,} tokens: {facts['text']}"]
-
-
-def _speeds(before: "LLM", after: "LLM") -> tuple[float, float]:
-    """Return tokens per second of both at batch 1, the best of interleaved rounds."""
-    best = [0.0, 0.0]
-    prompt = [before.tokenizer.encode("a", bos=True)[0]]
-    for _ in range(_SPEED_ROUNDS):
-        for number, llm in enumerate((before, after)):
-            count = min(_SPEED_TOKENS, llm.model.config.context - 2)
-            began = time.perf_counter()
-            llm.generate(prompt, max_tokens=count, temperature=0.0, ignore_eos=True)
-            best[number] = max(best[number], count / (time.perf_counter() - began))
-    return best[0], best[1]
