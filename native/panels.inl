@@ -109,17 +109,23 @@ struct Tile {
     typename Dot::Sum sum[R][P];
     for (int r = 0; r < R; ++r)
       for (int p = 0; p < P; ++p) sum[r][p] = Dot::zero();
+    constexpr int kHeld = R == 1 ? 1 : P;  // panels whose weights wait while the rows pass
 #pragma GCC unroll 4
     for (int64_t i = 0; i < inputs; i += 8)
-      for (int p = 0; p < P; ++p) {
-        const uint8_t* at = codes + p * apart + i * kBytes;
-        const U bytes = load_bytes(at);
-        const auto first = Dot::weights(kNibbles ? low_nibbles(bytes) : bytes);
-        const auto second = Dot::weights(kNibbles ? high_nibbles(bytes) : load_bytes(at + 64));
-        for (int r = 0; r < R; ++r) {
-          sum[r][p] = Dot::dot(sum[r][p], first, word(x, r, i));
-          sum[r][p] = Dot::dot(sum[r][p], second, word(x, r, i + 4));
+      for (int p = 0; p < P; p += kHeld) {
+        typename Dot::W first[kHeld], second[kHeld];
+        for (int q = 0; q < kHeld; ++q) {
+          const uint8_t* at = codes + (p + q) * apart + i * kBytes;
+          const U bytes = load_bytes(at);
+          first[q] = Dot::weights(kNibbles ? low_nibbles(bytes) : bytes);
+          second[q] = Dot::weights(kNibbles ? high_nibbles(bytes) : load_bytes(at + 64));
         }
+        for (int r = 0; r < R; ++r)
+          for (int q = 0; q < kHeld; ++q) {
+            auto& to = sum[r][p + q];
+            to = Dot::dot(to, first[q], word(x, r, i));
+            to = Dot::dot(to, second[q], word(x, r, i + 4));
+          }
       }
     for (int r = 0; r < R; ++r)
       for (int p = 0; p < P; ++p) acc[r][p] = Dot::total(sum[r][p]);

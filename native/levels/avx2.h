@@ -128,19 +128,20 @@ inline U high_nibbles(U x) {
   return low_nibbles({_mm256_srli_epi16(x.a, 4), _mm256_srli_epi16(x.b, 4)});
 }
 
-// In registers, summed in the order that is written: the compiler's own order spills them.
+// In registers, summed as written: the compiler's own order spills them.
 inline I held(I x) {
   __asm__("" : "+x"(x.a), "+x"(x.b));
   return x;
 }
 // Bytes 0..15: a pair of products stays below 2^12, so that eight pairs fit into sixteen bits.
 struct Small {
+  using W = U;
   using Sum = I;  // each lane two numbers of sixteen bits
   static constexpr int64_t most = 32;
   static constexpr int offset = 0;  // what `weights` subtracted from each byte
-  static U weights(U w) { return w; }
+  static W weights(U w) { return w; }
   static Sum zero() { return splat_i(0); }
-  static Sum dot(Sum acc, U w, uint32_t word) {
+  static Sum dot(Sum acc, W w, uint32_t word) {
     const __m256i x = _mm256_set1_epi32(static_cast<int>(word));
     return held({_mm256_add_epi16(acc.a, _mm256_maddubs_epi16(w.a, x)),
                  _mm256_add_epi16(acc.b, _mm256_maddubs_epi16(w.b, x))});
@@ -152,15 +153,16 @@ struct Small {
 };
 // Bytes 1..255: less 128 they are signed, and |x| * sign(x) w stays within 127 * 127 * 2 < 2^15.
 struct Wide {
+  using W = U;
   using Sum = I;
   static constexpr int64_t most = INT64_MAX;
   static constexpr int offset = 128;
-  static U weights(U w) {
+  static W weights(U w) {
     const __m256i flip = _mm256_set1_epi8(-128);
     return {_mm256_xor_si256(w.a, flip), _mm256_xor_si256(w.b, flip)};
   }
   static Sum zero() { return splat_i(0); }
-  static Sum dot(Sum acc, U w, uint32_t word) {
+  static Sum dot(Sum acc, W w, uint32_t word) {
     const __m256i x = _mm256_set1_epi32(static_cast<int>(word));
     const __m256i size = _mm256_abs_epi8(x), ones = _mm256_set1_epi16(1);
     const __m256i a = _mm256_maddubs_epi16(size, _mm256_sign_epi8(w.a, x));

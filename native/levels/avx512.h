@@ -117,13 +117,16 @@ inline U low_nibbles(U x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))}
 inline U high_nibbles(U x) { return low_nibbles({_mm512_srli_epi16(x.v, 4)}); }
 
 struct Small {
+  using W = U;
   using Sum = I;
   static constexpr int64_t most = INT64_MAX;
   static constexpr int offset = 0;  // what `weights` subtracted from each byte
   static U weights(U w) { return w; }
   static Sum zero() { return splat_i(0); }
   static Sum dot(Sum acc, U w, uint32_t word) {
-    return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(static_cast<int>(word)))};
+    acc.v = _mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(static_cast<int>(word)));
+    __asm__("" : "+v"(acc.v));  // summed as written: the compiler's own order spills registers
+    return acc;
   }
   static I total(Sum x) { return x; }
 };

@@ -174,6 +174,7 @@ inline U high_nibbles(const U& x) {
 }
 
 struct Small {
+  using W = U;
   using Sum = I;
   static constexpr int64_t most = INT64_MAX;
   static constexpr int offset = 0;  // what `weights` subtracted from each byte
