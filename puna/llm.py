@@ -13,7 +13,6 @@ from datetime import date as Date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard, Unpack, cast
 
-from puna.chat.format import ChatFormat
 from puna.chat.messages import Message, to_messages
 from puna.checkpoint.open import open_checkpoint
 from puna.checkpoint.stored import Checkpoint
@@ -24,22 +23,20 @@ from puna.infer.complete import Answer, ChatReader, Completion, Reader, complete
 from puna.infer.decoder import cache_name
 from puna.infer.generate import stream_ids
 from puna.infer.mapped_model import MappedModel
-from puna.infer.open_model import open_model, place_of, recipe_of
+from puna.infer.open_model import expect, open_model, place_of, recipe_of
 from puna.infer.sampling import SamplingConfig
 from puna.infer.stops import TextStream
 from puna.model.config import ModelConfig
 from puna.tokenizer.interface import Tokenizer
 from puna.tokenizer.specials import END_OF_MESSAGE, END_OF_TURN, PYTHON_TAG
-from puna.tools.calculator import CALCULATOR
 from puna.tools.execute import MAX_STEPS, TIMEOUT_S, Consent
-from puna.tools.function import as_tool
-from puna.tools.loop import Finished, run_tools
 from puna.tools.tool import Tool
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from puna.chat.format import ChatFormat
     from puna.model.llama import Llama
     from puna.parallel.links import Links
 
@@ -102,6 +99,8 @@ def load(
             f"{path}: quantize={quantize!r} was given, and the weights are stored in few bits "
             "already; rounding them again would lose more. Leave quantize out."
         )
+    if links is None:  # a share of a divided model is less than its files
+        expect(checkpoint)
     if tokenizer is None:
         tok = checkpoint.tokenizer()
     else:
@@ -133,11 +132,17 @@ def chat_style(checkpoint: Checkpoint, tok: Tokenizer | None) -> ChatStyle:
             dialect="meta",
             source="run of puna" if is_run else "control tokens of Llama 3.1",
             is_instruct=template is not None,
-            tools=(CALCULATOR,) if is_run and template is not None else (),
+            tools=_raised_with() if is_run and template is not None else (),
         )
     if END_OF_TURN in tok.specials:
         return ChatStyle(dialect="hf3", source="control tokens of Llama 3", is_instruct=False)
     return ChatStyle(dialect=None, source="no template, no control tokens", is_instruct=False)
+
+
+def _raised_with() -> tuple[Tool, ...]:
+    from puna.tools.calculator import CALCULATOR
+
+    return (CALCULATOR,)
 
 
 class LLM:
@@ -192,7 +197,7 @@ class LLM:
         return self._tokenizer
 
     @property
-    def format(self) -> ChatFormat:
+    def format(self) -> "ChatFormat":
         """The chat format, made once: it remembers what it has encoded.
 
         Raises:
@@ -204,6 +209,8 @@ class LLM:
                 f"{self.name}: no chat format is known ({self.style.source}; a vocabulary of "
                 f"{tok.vocab}); a model made for dialogs is expected. Use generate instead."
             )
+        from puna.chat.format import ChatFormat
+
         if self._format is None or self._format.dialect != self.style.dialect:
             self._format = ChatFormat(self.tokenizer, self.style.dialect)
         return self._format
@@ -263,6 +270,8 @@ class LLM:
             ids = self.prompt_ids(prompt)
             reader = TextStream(self.tokenizer, stops=call.stop, prompt=ids)
         else:
+            from puna.tools.function import as_tool
+
             form, dialog = self.format, to_messages(cast("Dialog", prompt))
             shown = [as_tool(tool).declaration for tool in tools or ()]
             ids = form.render(dialog, shown, date).ids
@@ -295,6 +304,9 @@ class LLM:
             tool_timeout: seconds of one call; None runs tools in this thread, without a limit.
             consent: says whether a call may run, for tools that ask; without it they are refused.
         """
+        from puna.tools.function import as_tool
+        from puna.tools.loop import Finished, run_tools
+
         messages, offered = to_messages(messages), [as_tool(tool) for tool in tools or ()]
 
         def answer(dialog: Dialog) -> Message:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from puna import device
 from puna.device import (
     machine,
+    may_have_gpu,
     measure_matrix_peak,
     measure_read_bandwidth,
     memory_limit,
@@ -17,6 +20,7 @@ from puna.device import (
     pick_device,
     pick_dtype,
     usable_cores,
+    whole_cores,
 )
 from puna.errors import ConfigError
 
@@ -76,6 +80,29 @@ def test_without_groups_the_machine_is_the_limit(tmp_path: Path) -> None:
 )
 def test_a_share_of_processor_time_limits_the_cores(tmp_path: Path, table, files) -> None:
     assert usable_cores(system(tmp_path, table, files)) == 1
+
+
+def test_a_core_with_two_threads_counts_once(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(device, "usable_cores", lambda root: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    assert whole_cores(tmp_path) == 4  # nothing says which belong together
+    for number, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{number}/topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{siblings}\n")
+    assert whole_cores(tmp_path) == 2
+    monkeypatch.setattr(device, "usable_cores", lambda root: 1)
+    assert whole_cores(tmp_path) == 1
+
+
+def test_a_gpu_is_looked_for_by_its_driver(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    assert not may_have_gpu(tmp_path)
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidiactl").touch()
+    assert may_have_gpu(tmp_path)
+    monkeypatch.setattr(platform, "system", lambda: "Windows")
+    assert may_have_gpu(tmp_path / "empty")  # nobody knows: torch is asked
 
 
 def test_facts_of_the_machine_are_plain_values() -> None:

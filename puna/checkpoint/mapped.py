@@ -5,6 +5,7 @@ gone. The mapping is private: writing to such a tensor changes memory, never the
 """
 
 import mmap
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,13 @@ def map_typed(
         region = region.copy()
     array: np.ndarray[Any, Any] = region.view(kind).reshape(shape)
     return array
+
+
+def read_ahead(path: Path) -> None:
+    """Have the system read a file from now on, while the processor does something else."""
+    if hasattr(os, "posix_fadvise"):  # not on every system; elsewhere it is read when it is touched
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def map_bytes(path: Path, offset: int, count: int) -> "Tensor":

@@ -7,7 +7,6 @@ What lies at the path decides, never a flag: a run folder, a Hugging Face folder
 from dataclasses import replace
 from pathlib import Path
 
-from puna.checkpoint.hub import hub_folder, is_hub_id
 from puna.checkpoint.huggingface import CONFIG, open_huggingface
 from puna.checkpoint.stored import Checkpoint
 from puna.errors import FormatError, NotFoundError
@@ -58,6 +57,8 @@ def resolve(path: Path | str, *, tokenizer_only: bool = False) -> Path:
     place = Path(path).expanduser()
     if place.exists():
         return place
+    from puna.checkpoint.hub import hub_folder, is_hub_id
+
     if is_hub_id(str(path)):
         return hub_folder(str(path), tokenizer_only=tokenizer_only)
     raise NotFoundError(

@@ -107,9 +107,12 @@ def _norm(stored: StoredTensor, kind: Float) -> "NDArray[np.float32]":
     if stored.dtype == "BF16":
         return (given.astype(np.uint32) << 16).view(np.float32)
     wide = np.ascontiguousarray(given, dtype=np.float32)
-    if kind == "float32":
-        return wide
+    return wide if kind == "float32" else rounded(wide)
+
+
+def rounded(wide: "NDArray[np.float32]") -> "NDArray[np.float32]":
+    """Return numbers rounded to the nearest of bfloat16's, ties to the even one."""
     bits = wide.view(np.uint32)
-    nearest = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))  # ties to even
+    nearest = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
     kept = np.where(np.isnan(wide), bits, nearest) & np.uint32(0xFFFF0000)
     return kept.view(np.float32)

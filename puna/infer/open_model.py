@@ -8,8 +8,9 @@ every format that the native decoder does not read where it lies. `puna.llm` ope
 from functools import partial
 from typing import TYPE_CHECKING
 
+from puna.checkpoint.mapped import read_ahead
 from puna.checkpoint.stored import Checkpoint
-from puna.device import may_have_gpu, pick_device, pick_dtype
+from puna.device import may_have_gpu, memory_limit, pick_device, pick_dtype
 from puna.infer.mapped_model import MappedModel, map_model
 
 if TYPE_CHECKING:
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from puna.model.llama import Llama
     from puna.parallel.links import Links
     from puna.quant.recipe import Recipe
+
+
+def expect(checkpoint: Checkpoint) -> None:
+    """Have files of weights read ahead, which will be needed whole, where memory has room."""
+    total = sum(stored.stored_bytes for stored in checkpoint.tensors.values())
+    if total <= memory_limit() // 2 and checkpoint.path.is_dir():
+        for file in checkpoint.path.glob("*.safetensors"):
+            read_ahead(file)
 
 
 def place_of(device: str) -> str:

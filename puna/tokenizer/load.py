@@ -1,18 +1,14 @@
 """Any tokenizer file, told apart by its content: a name such as `tokenizer.model` says too little.
 
 Llama 3's `tokenizer.model` holds ranks, Llama 2's a SentencePiece model; `tokenizer.json` and
-llama2.c's `tok*.bin` are the other two kinds.
+llama2.c's `tok*.bin` are the other two kinds. Each kind's library is imported for its own files.
 """
 
 import re
 from pathlib import Path
 
 from puna.errors import FormatError, NotFoundError
-from puna.tokenizer.huggingface import added_tokens, read_json, read_tokenizer_json
 from puna.tokenizer.interface import Tokenizer
-from puna.tokenizer.llama2c import looks_like_llama2c, read_llama2c
-from puna.tokenizer.ranks import RankTokenizer, read_ranks
-from puna.tokenizer.sentence import SentencePieceTokenizer, read_sentencepiece
 from puna.tokenizer.specials import special_names
 
 # The first line of a rank file, and the first field of a SentencePiece model (a piece, that is
@@ -40,11 +36,9 @@ def _from_folder(folder: Path) -> Tokenizer:
     model, spec = folder / "tokenizer.model", folder / "tokenizer.json"
     if model.is_file():
         tok = _from_file(model)
-        if isinstance(tok, SentencePieceTokenizer) and spec.is_file() and _adds_tokens(spec, tok):
-            return read_tokenizer_json(spec)
-        return tok
+        return _read_json(spec) if spec.is_file() and _adds_tokens(spec, tok) else tok
     if spec.is_file():
-        return read_tokenizer_json(spec)
+        return _read_json(spec)
     found = sorted(folder.glob("tok*.bin"))
     if len(found) == 1:
         return _from_file(found[0])
@@ -63,11 +57,17 @@ def _from_file(path: Path) -> Tokenizer:
             f"{path}: no such file; give a tokenizer file or a folder that holds one."
         ) from error
     if head.lstrip().startswith(b"{"):
-        return read_tokenizer_json(path)
+        return _read_json(path)
     if _RANK_LINE.match(head):
+        from puna.tokenizer.ranks import RankTokenizer, read_ranks
+
         return RankTokenizer(ranks := read_ranks(path), _names(path, len(ranks)), where=str(path))
     if _PIECE.match(head):
+        from puna.tokenizer.sentence import read_sentencepiece
+
         return read_sentencepiece(path)
+    from puna.tokenizer.llama2c import looks_like_llama2c, read_llama2c
+
     if looks_like_llama2c(head):
         return read_llama2c(path)
     what = "an empty file" if not head else f"a file that begins with {head[:8]!r}"
@@ -82,6 +82,8 @@ def _names(path: Path, count: int) -> tuple[str, ...]:
     config = path.parent / "tokenizer_config.json"
     if not config.is_file():
         return special_names()
+    from puna.tokenizer.huggingface import read_json
+
     listed = read_json(config).get("added_tokens_decoder") or {}
     named = {int(n): str(token["content"]) for n, token in listed.items()}
     in_order = sorted(named)
@@ -90,6 +92,21 @@ def _names(path: Path, count: int) -> tuple[str, ...]:
     return tuple(named[n] for n in in_order)
 
 
-def _adds_tokens(spec: Path, tok: SentencePieceTokenizer) -> bool:
-    """Tell whether a tokenizer.json knows more ids than the SentencePiece model beside it."""
+def _read_json(path: Path) -> Tokenizer:
+    from puna.tokenizer.huggingface import read_tokenizer_json
+
+    return read_tokenizer_json(path)
+
+
+def _adds_tokens(spec: Path, tok: Tokenizer) -> bool:
+    """Tell whether a tokenizer.json knows more ids than a SentencePiece model beside it."""
+    from puna.tokenizer.ranks import RankTokenizer
+
+    if isinstance(tok, RankTokenizer):
+        return False
+    from puna.tokenizer.huggingface import added_tokens, read_json
+    from puna.tokenizer.sentence import SentencePieceTokenizer
+
+    if not isinstance(tok, SentencePieceTokenizer):
+        return False
     return any(n >= tok.vocab for n in added_tokens(read_json(spec), where=str(spec)).values())

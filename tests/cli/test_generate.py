@@ -6,7 +6,13 @@ import sys
 
 import pytest
 
+from puna.checkpoint.open import open_checkpoint
+from puna.checkpoint.quantize import quantize_checkpoint
+from puna.checkpoint.tokenizers import load_tokenizer
 from puna.cli.main import main
+from puna.device import has_fast_bfloat16
+from puna.ops import native
+from puna.quant.recipe import Recipe
 from tests.testdata import testdata
 
 STORIES = "weights/stories260K"
@@ -99,3 +105,61 @@ def test_a_tokenizer_of_another_model_is_refused(capsys) -> None:
     words = ["generate", str(testdata(f"{STORIES}/stories260K.bin")), "--tokenizer", other]
     assert main([*words, "--prompt", "x"]) == 1
     assert "32,000 ids" in capsys.readouterr().err
+
+
+# Prints what a command prints, then whether torch was imported on the way.
+CHILD = """
+import sys
+{first}
+from puna.cli.main import main
+code = main(sys.argv[1:])
+sys.stdout.flush()
+print("torch" in sys.modules, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def run_alone(words: list[str], first: str = "") -> tuple[int, bytes, list[str]]:
+    """Run a command in a process of its own: its code, its stdout and the lines of its stderr."""
+    command = [sys.executable, "-c", CHILD.format(first=first), *words]
+    done = subprocess.run(command, capture_output=True, timeout=240)
+    return done.returncode, done.stdout, done.stderr.decode().splitlines()
+
+
+@pytest.mark.skipif(not native.levels(), reason="puna was installed without a compiler")
+def test_a_folder_that_runs_from_its_file_needs_no_torch(tmp_path) -> None:
+    """Greedy and sampled: ids and text are those of the path that torch loads."""
+    source, target = testdata(f"{STORIES}/hf"), tmp_path / "int4"
+    tokenizer = load_tokenizer(testdata(f"{STORIES}/tok512.bin"))
+    recipe = Recipe(scheme="int4")
+    quantize_checkpoint(
+        open_checkpoint(source), target, recipe, tokenizer=tokenizer, layout="panels"
+    )
+    for drawn in (["--temperature", "0"], ["--seed", "7", "--top-k", "40", "--min-p", "0.02"]):
+        words = ["generate", str(target), "--prompt", "One day", "--max-tokens", "60", "--json"]
+        code, ours, told = run_alone([*words, *drawn])
+        assert (code, told) == (0, ["False"])
+        asked = [*words, *drawn, "--dtype", "float32" if not has_fast_bfloat16() else "bfloat16"]
+        code, theirs, told = run_alone(asked)
+        assert (code, told) == (0, ["True"])
+        assert ours == theirs
+        assert len(json.loads(ours)["ids"]) == 60
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--prompt", "x", "--max-tokens", "9999"], "the model's context is"),
+        (["--prompt", "x", "--top-p", "2"], "top_p=2.0 was given"),
+        (["--prompt", "x", "--kv-cache", "fp4"], "kv-cache"),
+    ],
+)
+def test_what_is_wrong_is_said_alike_without_torch(words: list[str], sentence: str) -> None:
+    told = []
+    for asked in ([], ["--dtype", "float32"]):
+        code, out, lines = run_alone(["generate", *stories("hf"), *words, *asked])
+        assert code != 0
+        assert out == b""
+        told.append(lines[:-1])
+    assert told[0] == told[1]
+    assert sentence in told[0][0]

@@ -11,11 +11,13 @@ GREEDY = SamplingConfig(temperature=0)
 WARM = SamplingConfig(temperature=1.0, top_p=None, seed=5)
 
 
-def tiny_model(*, vocab: int = 97, context: int = 64, scaled: bool = False, seed: int = 0) -> Llama:
+def tiny_model(
+    *, vocab: int = 97, context: int = 64, scaled: bool = False, seed: int = 0, tied: bool = False
+) -> Llama:
     scaling = RopeScaling(original_context=context // 2) if scaled else None
     config = ModelConfig(
         width=48, layers=2, heads=6, kv_heads=2, mlp_width=80, vocab=vocab, context=context,
-        rope_theta=10_000.0, rope_scaling=scaling,
+        rope_theta=10_000.0, rope_scaling=scaling, tied=tied,
     )  # fmt: skip
     model = Llama(config)
     initialise(model, seed=seed, std=0.3)
