@@ -33,7 +33,7 @@ void product(const Matrix& w, const Coding& c, const uint8_t* x, int64_t rows, i
 int64_t scratch_bytes(const Matrix& w, int64_t rows) {
   if (w.format == Format::f32) return columns_scratch_bytes(rows);
   if (w.format == Format::bf16) return rows_scratch_bytes(rows);
-  if (rows <= kPanelRows) return 64;
+  if (rows <= kSomeRows) return 64;
   const Coding c = coding_of(w);
   const int64_t span = rounded(rounded(kSpan, c.input_group), 8);
   return kPanelWide * (std::min(rows, kRowBlock) * 64 + (w.format == Format::int4 ? (span + 8) * 16 : 0));

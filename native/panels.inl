@@ -180,6 +180,29 @@ void few_rows_product(const Matrix& w, const Coding& c, const uint8_t* x, int64_
   });
 }
 
+// Some rows: a panel is read from memory once and stays in the first cache while they pass.
+constexpr int64_t kSomeRows = kPanelRows < 12 ? 12 : 2 * kPanelRows;
+
+template <class Dot, bool kNibbles, int P>
+inline void some_rows(const Matrix& w, const Coding& c, const uint8_t* x, int64_t rows,
+                      int64_t& panel, int64_t first, int64_t last, const Output& y) {
+  for (; panel + P <= last; panel += P)
+    for (int64_t row = 0; row < rows; row += kPanelRows)
+      with_rows<kPanelRows>(std::min<int64_t>(kPanelRows, rows - row), [&](auto r) {
+        int64_t at = panel;
+        few_rows<Dot, kNibbles, decltype(r)::value, P>(w, c, x + row * c.stride, at, first, at + P,
+                                                       {y.at + row * y.stride, y.stride, y.adds});
+      });
+}
+
+template <class Dot, bool kNibbles>
+void some_rows_product(const Matrix& w, const Coding& c, const uint8_t* x, int64_t rows,
+                       int64_t first, int64_t last, const Output& y) {
+  int64_t panel = first;
+  some_rows<Dot, kNibbles, kPanelWide>(w, c, x, rows, panel, first, last, y);
+  some_rows<Dot, kNibbles, 1>(w, c, x, rows, panel, first, last, y);
+}
+
 constexpr int64_t kSpan = 1024;    // inputs, about: their weights of a tile stay near the first cache
 constexpr int64_t kRowBlock = 128;  // rows whose inputs stay in the second one
 
@@ -246,6 +269,9 @@ void packed_product(const Matrix& w, const Coding& c, const uint8_t* x, int64_t 
   if (rows <= kPanelRows)
     return is_int4 ? few_rows_product<Small, true>(w, c, x, rows, first, last, y)
                    : few_rows_product<Wide, false>(w, c, x, rows, first, last, y);
+  if (rows <= kSomeRows)
+    return is_int4 ? some_rows_product<Small, true>(w, c, x, rows, first, last, y)
+                   : some_rows_product<Wide, false>(w, c, x, rows, first, last, y);
   return is_int4 ? many_rows_product<Small>(w, c, x, rows, first, last, y, scratch)
                  : many_rows_product<Wide>(w, c, x, rows, first, last, y, scratch);
 }
