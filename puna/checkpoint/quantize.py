@@ -4,6 +4,7 @@ Every kind of checkpoint that puna opens can be the source; the target is a Hugg
 whose matrices are mapped and multiplied as they lie. puna.quant decides the codes.
 """
 
+import shutil
 from collections import ChainMap
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Sizes:
 
 
 def check_target(checkpoint: Checkpoint, target: Path) -> None:
-    """Stop where something stands at the target, or where the source was rounded before.
+    """Stop before hours of work: something at the target, no room, a source that was rounded.
 
     Raises:
         RequestError: it is so.
@@ -49,11 +50,23 @@ def check_target(checkpoint: Checkpoint, target: Path) -> None:
             f"{target}: a folder is written; a name that ends in .gguf is expected of a file. For "
             "GGUF use `puna convert --to gguf --dtype q4_0`."
         )
+    least = checkpoint.config.parameters // 2  # four bits a weight and no scales
+    free = shutil.disk_usage(_standing(target)).free
+    if free < least:
+        raise RequestError(
+            f"{target}: {free:,} bytes are free there; at least {least:,} are needed. Make room or "
+            "choose another disk."
+        )
     if any(stored.low is not None for stored in checkpoint.tensors.values()):
         raise RequestError(
             f"{checkpoint.path}: the weights are stored in few bits already; rounding them again "
             "would lose more. Give the original."
         )
+
+
+def _standing(path: Path) -> Path:
+    """Return the nearest folder above a path that is there already."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
 
 
 def quantize_checkpoint(

@@ -57,6 +57,17 @@ class Rounding:
                 f"quantize: --static is for fp8; {self.scheme} scales inputs as they come."
             )
 
+        if self.layout == "panels" and self.scheme == "fp8":
+            raise RequestError(
+                "quantize: --layout panels was given for fp8; fbgemm_fp8 or compressed-tensors is "
+                "expected. Leave it out to take what holds everything."
+            )
+        if self.layout == "fbgemm_fp8" and (self.scheme != "fp8" or self.static):
+            raise RequestError(
+                "quantize: --layout fbgemm_fp8 holds fp8 with dynamic activation scales alone. "
+                "Leave it out, or choose compressed-tensors."
+            )
+
     @property
     def weight_method(self) -> Literal["rtn", "gptq", "awq", "awq+gptq"]:
         """How weights are rounded: as was said, else as is best for the scheme."""

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,9 @@ def test_every_scheme_writes_a_folder_that_answers(
         (("--scheme", "fp8", "--method", "gptq"), "--static calibrates"),
         (("--scheme", "int4", "--static"), "--static is for fp8"),
         (("--scheme", "int8", "--text", "no-such-file"), "Check --text"),
+        (("--scheme", "fp8", "--layout", "panels"), "--layout panels was given for fp8"),
+        (("--scheme", "int4", "--layout", "fbgemm_fp8"), "dynamic activation scales alone"),
+        (("--scheme", "fp8", "--static", "--layout", "fbgemm_fp8"), "dynamic activation scales"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -81,6 +85,17 @@ def test_a_target_that_exists_is_kept(tmp_path: Path, story: list[str], capsys) 
     assert run(tmp_path / "q", story, "--scheme", "int8") == 1
     assert "something is there already" in capsys.readouterr().err
     assert not list((tmp_path / "q").iterdir())
+
+
+def test_a_full_disk_is_told_before_the_work(
+    tmp_path: Path, story: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    import shutil
+
+    used = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: used)
+    assert run(tmp_path / "new" / "q", story, "--scheme", "int4") == 1
+    assert "1,000 bytes are free there; at least 130,016 are needed" in capsys.readouterr().err
 
 
 def test_a_folder_of_few_bits_is_not_rounded_again(
