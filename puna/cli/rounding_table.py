@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _SPEED_TOKENS, _SPEED_ROUNDS = 32, 3
 _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("bytes", 1))
+_ALL = 0.99  # of the weights; norms are the rest
 _FOREIGN = 100.0  # a perplexity that no model has on text of the kind that it was trained on
 
 
@@ -71,6 +72,8 @@ def _remarks(facts: dict[str, Any]) -> list[str]:
     said = []
     if facts["scheme"] == "fp8" and facts["device"] == "cpu":
         said.append("fp8 is meant for GPUs: a CPU emulates it exactly, and slowly.")
+    if facts["rounded_share"] < _ALL:
+        said.append("What is not rounded, such as the embedding, stays as it was stored.")
     if "perplexity" not in facts:
         return [*said, "Without a tokenizer (--tokenizer FILE) what it cost could not be measured."]
     before, after = facts["perplexity"]

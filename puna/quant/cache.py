@@ -1,8 +1,9 @@
 """Keys and values in eight bits: half the memory of a 16-bit cache, with scales that follow them.
 
 Every head of every token has a scale of its own, computed when the token arrives. There is no scale
-to calibrate, and none that the first batch could set for all that follow. This is the readable
-reference: it widens what attention reads.
+to calibrate, and none that the first batch could set for all that follow. No command runs this: it
+is the readable reference, which widens what attention reads, and the native decoder's eight-bit
+caches are held against it (tests/infer/test_kv_cache.py).
 """
 
 from typing import Literal

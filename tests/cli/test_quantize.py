@@ -145,10 +145,11 @@ def test_the_table_is_narrow_and_rounds_to_what_was_measured() -> None:
     ("changes", "said"),
     [
         ({"scheme": "fp8"}, "a CPU emulates it exactly, and slowly"),
+        ({"rounded_share": 0.8}, "such as the embedding, stays as it was stored"),
         ({"perplexity": [1478.0, 1399.0]}, "foreign to the model"),
         ({"perplexity": [12.3, 12.2]}, "A perplexity that fell is chance"),
     ],
-    ids=["fp8", "foreign", "fell"],
+    ids=["fp8", "embedding", "foreign", "fell"],
 )
 def test_what_could_be_misread_is_said_below_the_table(
     changes: dict[str, object], said: str
