@@ -75,6 +75,7 @@ def load(
     tokenizer: str | Path | Tokenizer | None = None,
     kv_cache: str | None = None,
     links: "Links | None" = None,
+    as_module: bool = False,
 ) -> "LLM":
     """Load a model: a run folder, a Hugging Face or Meta folder, a `.gguf` or llama2.c `.bin` file.
 
@@ -87,6 +88,7 @@ def load(
         kv_cache: what keys and values are kept in: "f32", "bf16", or "int8" or "fp8", which take
             half of the memory of bf16; None takes what suits the weights.
         links: to the other processes of a divided model; its share is loaded, to their device.
+        as_module: load the weights as a module of torch at once, for whoever needs `LLM.model`.
     Raises:
         NotFoundError: there is nothing at `path`.
         FormatError: the files are damaged, or the tokenizer does not belong to the weights.
@@ -107,7 +109,9 @@ def load(
         tok = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
     if tok is not None:
         check_tokenizer(tok, checkpoint)
-    model = open_model(checkpoint, place, dtype=dtype, recipe=recipe, links=links)
+    model = open_model(
+        checkpoint, place, dtype=dtype, recipe=recipe, links=links, as_module=as_module
+    )
     stop_ids = frozenset(checkpoint.stop_ids) | (tok.stop_ids if tok else frozenset())
     return LLM(
         model, tok, style=chat_style(checkpoint, tok), stop_ids=stop_ids, name=str(path),

@@ -39,13 +39,14 @@ class Weights:
     device: str = "auto"
     dtype: str | None = None
 
-    def load(self, path: str, links: "Links | None" = None) -> "LLM":
+    def load(self, path: str, links: "Links | None" = None, *, as_module: bool = False) -> "LLM":
         """Load a model so; with links, its share that this process holds."""
         from puna.llm import load
 
         return load(
             path, quantize=self.quantize, device=self.device, dtype=self.dtype,
             tokenizer=self.tokenizer, kv_cache=self.kv_cache, links=links,
+            as_module=as_module,
         )  # fmt: skip
 
 

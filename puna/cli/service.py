@@ -52,7 +52,7 @@ class Service:
     def load(self) -> dict[str, Served]:
         """Load every model whole, and put them and their adapters into service."""
         served = {
-            name: Served.of(name, self.weights.load(path), self.config)
+            name: Served.of(name, self.weights.load(path, as_module=True), self.config)
             for name, path in self.models.items()
         }
         add_adapters(served, self.adapters, self.config)

@@ -50,6 +50,7 @@ def open_model(
     dtype: "str | torch.dtype | None" = None,
     recipe: "Recipe | None" = None,
     links: "Links | None" = None,
+    as_module: bool = False,
 ) -> "Llama | MappedModel":
     """Return the weights as they will be computed.
 
@@ -58,13 +59,15 @@ def open_model(
         dtype: of the weights in memory; None takes the natural one.
         recipe: rounds the weights on the way.
         links: to the other processes of a divided model, whose share is loaded.
+        as_module: map nothing.
     """
-    as_module = partial(_module, checkpoint, place, dtype, recipe, links)
-    if place == "cpu" and links is None and recipe is None and dtype is None:
-        mapped = map_model(checkpoint, natural_format(checkpoint, place), as_module)
+    module = partial(_module, checkpoint, place, dtype, recipe, links)
+    is_plain = links is None and recipe is None and dtype is None
+    if place == "cpu" and is_plain and not as_module:
+        mapped = map_model(checkpoint, natural_format(checkpoint, place), module)
         if mapped is not None:
             return mapped
-    return as_module()
+    return module()
 
 
 def _module(
