@@ -6,7 +6,7 @@
 # make bench-serve  the server beside its engine: HTTP, many requests, known prefixes
 # make soak    five minutes of two hundred clients of every kind (ARGS="--seconds 60")
 # make bench-cpu  the native kernels beside llama.cpp and OpenVINO, built for this machine first
-# make sanitize  the native code under sanitizers, and for ARM where a cross compiler is at hand
+# make sanitize  the native code under sanitizers, and its levels for ARM and AVX-512 by emulation
 # make clean   remove the environment and caches; runs/ stays
 #
 # PYTHON=python3.12 chooses the interpreter. CONSTRAINTS= installs the newest versions that
@@ -43,7 +43,7 @@ fuzz: $(READY)
 	nice $(BIN)/python -m tests.chat.fuzz $(ARGS)
 
 sanitize: $(READY)
-	PUNA_SANITIZE=address,undefined PUNA_ARM=1 $(BIN)/python -m pytest -q tests/native $(ARGS)
+	PUNA_SANITIZE=address,undefined PUNA_ARM=1 PUNA_AVX512=1 $(BIN)/python -m pytest -q tests/native $(ARGS)
 	PUNA_SANITIZE=thread $(BIN)/python -m pytest -q tests/native/test_sanitized.py $(ARGS)
 
 bench: $(READY)
