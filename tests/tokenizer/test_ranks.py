@@ -168,3 +168,13 @@ def test_a_vocabulary_without_begin_of_text_is_refused() -> None:
     with pytest.raises(FormatError, match="begin_of_text"):
         RankTokenizer([bytes([b]) for b in range(256)], ["<|end_of_text|>"])
     assert BEGIN_OF_TEXT in trained().specials
+
+
+def test_a_file_that_is_not_written_as_we_write_it_reads_the_same(tmp_path) -> None:
+    """Other line ends, and none at the end, are read line by line."""
+    ranks = [bytes([n]) for n in range(256)] + [b"ab", b"abc"]
+    plain, other = tmp_path / "plain.model", tmp_path / "other.model"
+    write_ranks(ranks, plain)
+    for text in (plain.read_bytes().replace(b"\n", b"\r\n"), plain.read_bytes().rstrip()):
+        other.write_bytes(text)
+        assert read_ranks(other) == read_ranks(plain) == ranks
