@@ -16,6 +16,7 @@ struct RowMajor<Format::f32> {
   static T weights(const uint8_t* p) { return load_t(reinterpret_cast<const float*>(p)); }
   using Input = T;
   static Input input(const uint8_t* p) { return held(load_t(reinterpret_cast<const float*>(p))); }
+  static Input kept(const Input& x) { return x; }
   static T dot(T acc, const T& w, const T& x) { return fma(w, x, acc); }
 };
 template <>
@@ -26,6 +27,7 @@ struct RowMajor<Format::bf16> {
   static Vector weights(const uint8_t* p) { return load_t(reinterpret_cast<const float*>(p)); }
   using Input = T;
   static Input input(const uint8_t* p) { return load_t(reinterpret_cast<const float*>(p)); }
+  static Input kept(const Input& x) { return x; }
   static T dot(T acc, const T& w, const T& x) { return dot_bf16(acc, w, x); }
 #else
   struct Vector {
@@ -40,6 +42,7 @@ struct RowMajor<Format::bf16> {
     const float* x = reinterpret_cast<const float*>(p);
     return {load_t(x), load_t(x + kColumns)};
   }
+  static Input kept(const Input& x) { return {held(x.even), held(x.odd)}; }
   static T dot(T acc, const Vector& w, const Input& x) {
     return fma(w.odd, x.odd, fma(w.even, x.even, acc));
   }
@@ -63,7 +66,8 @@ inline void dot_block(const uint8_t* w, int64_t w_stride, const uint8_t* x, int6
         typename M::Vector v[Q];
         for (int q = 0; q < Q; ++q) v[q] = M::weights(from + q * w_stride);
         for (int r = 0; r < R; ++r) {
-          const typename M::Input one = M::input(in + r * x_stride);
+          typename M::Input one = M::input(in + r * x_stride);
+          if constexpr (R > 3) one = M::kept(one);  // few outputs leave registers for it
           for (int q = 0; q < Q; ++q) acc[r][q] = M::dot(acc[r][q], v[q], one);
         }
       } else {
@@ -164,40 +168,50 @@ inline void widen_block(const uint8_t* w, int64_t w_stride, int64_t outs, int64_
 }
 
 // Few rows: every weight is read once. kStreams places of the matrix are read side by side, each on
-// and on: the memory serves a few long runs faster than one, or than many short ones.
+// and on: the memory serves a few long runs faster than one, or than many short ones. kEach outputs
+// of a place follow each other, so that one turning of registers sums the parts of all.
 template <int R>
 void streamed_rows(const uint8_t* w, int64_t w_stride, int64_t in, int64_t outs, const uint8_t* x,
                    int64_t x_stride, int64_t rows, const Output& y) {
   constexpr int kStreams = R == 1 ? 8 : R <= 3 ? 4 : 2;
-  constexpr int kRegisters = (kStreams + kColumns - 1) / kColumns * kColumns;
+  constexpr int kEach = R > 3 && kColumns > kStreams ? kColumns / kStreams : 1;
   const int64_t block = block_inputs(in), each = outs / kStreams;
-  const auto some = [&](auto streams, auto count, int64_t row, int64_t out, int64_t apart) {
-    constexpr int Q = decltype(streams)::value, N = decltype(count)::value;
+  const auto some = [&](auto streams, auto following, auto count, int64_t row, int64_t out,
+                        int64_t apart) {
+    constexpr int Q = decltype(streams)::value, E = decltype(following)::value;
+    constexpr int N = decltype(count)::value;
+    constexpr int kRegisters = (Q * E + kColumns - 1) / kColumns * kColumns;
     float total[N * kRegisters] = {};
     for (int64_t start = 0; start < in; start += block) {
       const int64_t length = in - start < block ? in - start : block;
       T partial[N * kRegisters];
-      for (auto& one : partial) one = splat_t(0.0f);
-      dot_block<Bfloats, N, Q, kRegisters>(
-          w + out * w_stride + start * 2, apart * w_stride,
-          x + row * x_stride + start / Bfloats::kStep * Bfloats::kInputBytes, x_stride,
-          length / Bfloats::kStep, length % Bfloats::kStep * 2, partial);
+      if constexpr (Q * E < kRegisters)
+        for (auto& one : partial) one = splat_t(0.0f);
+      for (int e = 0; e < E; ++e)
+        dot_block<Bfloats, N, Q, kRegisters>(
+            w + (out + e) * w_stride + start * 2, apart * w_stride,
+            x + row * x_stride + start / Bfloats::kStep * Bfloats::kInputBytes, x_stride,
+            length / Bfloats::kStep, length % Bfloats::kStep * 2, partial + e * Q);
       for (int i = 0; i < N * kRegisters; i += kColumns)
         store_t(total + i, load_t(total + i) + sums(partial + i));
     }
     for (int r = 0; r < N; ++r)
-      for (int q = 0; q < Q; ++q) {
-        float* at = y.at + (row + r) * y.stride + out + q * apart;
-        *at = (y.adds ? *at : 0.0f) + total[r * kRegisters + q];
+      for (int i = 0; i < Q * E; ++i) {
+        float* at = y.at + (row + r) * y.stride + out + i / Q + i % Q * apart;
+        *at = (y.adds ? *at : 0.0f) + total[r * kRegisters + i];
       }
   };
-  const auto all = [&](auto streams, int64_t out, int64_t apart) {
+  const auto all = [&](auto streams, auto following, int64_t out, int64_t apart) {
     for (int64_t row = 0; row < rows; row += R)
       with_rows<R>(rows - row < R ? rows - row : R,
-                   [&](auto count) { some(streams, count, row, out, apart); });
+                   [&](auto count) { some(streams, following, count, row, out, apart); });
   };
-  for (int64_t i = 0; i < each; ++i) all(std::integral_constant<int, kStreams>{}, i, each);
-  for (int64_t i = each * kStreams; i < outs; ++i) all(std::integral_constant<int, 1>{}, i, 1);
+  constexpr std::integral_constant<int, 1> one;
+  int64_t i = 0;
+  for (; i + kEach <= each; i += kEach)
+    all(std::integral_constant<int, kStreams>{}, std::integral_constant<int, kEach>{}, i, each);
+  for (; i < each; ++i) all(std::integral_constant<int, kStreams>{}, one, i, each);
+  for (i = each * kStreams; i < outs; ++i) all(one, one, i, 1);
 }
 
 // Many rows: a block of a panel's weights is widened once, then meets every row.
