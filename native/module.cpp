@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "decoder.h"
+#include "gguf.h"
 #include "kernels.h"
 #include "sample.h"
 
@@ -99,6 +100,16 @@ void choose_at(const std::string& level, Address logits, int64_t rows, int64_t v
               threads);
 }
 
+// codes uint32, scales and zeros float32, all [panel, word or group, 16]
+std::tuple<bool, float, float> lay_blocks_at(int kind, Address blocks, int64_t rows,
+                                             int64_t columns, Address codes, Address scales,
+                                             Address zeros, int threads) {
+  const nb::gil_scoped_release release;
+  const Laid laid = lay_blocks(static_cast<Blocks>(kind), at<const uint8_t>(blocks), rows, columns,
+                               at<uint32_t>(codes), at<float>(scales), at<float>(zeros), threads);
+  return {laid.holds, laid.scale_peak, laid.zero_peak};
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -113,6 +124,8 @@ NB_MODULE(_native, m) {
       },
       "y [rows, out] = x [rows, in] times the matrix transposed, float32.");
   m.def("choose", choose_at, "ids [rows] chosen from logits [rows, vocab]; -1 where none can be.");
+  m.def("lay_blocks", lay_blocks_at,
+        "Rows of GGUF's blocks as panels; whether the kernels know all codes, and two peaks.");
   nb::class_<Decoder>(m, "Decoder", "A whole model; see puna.infer.runner.")
       .def("__init__", make_decoder)
       .def("step", step, "Reads rows, writes the cache and the logits of the rows wanted.");

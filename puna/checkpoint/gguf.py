@@ -19,6 +19,7 @@ from puna.checkpoint.facts import Facts
 from puna.checkpoint.gguf_blocks import TYPES, encode_q8_0
 from puna.checkpoint.gguf_codes import CODED, codes_of, encode_q4_0
 from puna.checkpoint.gguf_file import TensorEntry, Typed, read_header, write_file
+from puna.checkpoint.gguf_mixed import share_inputs
 from puna.checkpoint.gguf_panels import panels_of
 from puna.checkpoint.layout import to_interleaved
 from puna.checkpoint.mapped import map_bytes, map_tensor
@@ -74,11 +75,12 @@ def open_gguf(path: Path) -> Checkpoint:
         sources["stop_ids"] = "metadata"
     if template is not None:
         sources["chat_template"] = _TEMPLATE
+    tensors = adopt(found, config, "gguf", where=str(path), interleaved=True)
     return Checkpoint(
         kind="gguf",
         path=path,
         config=config,
-        tensors=adopt(found, config, "gguf", where=str(path), interleaved=True),
+        tensors=share_inputs(tensors, config.layers),
         find_tokenizer=partial(_tokenizer, metadata, str(path)),
         chat_template=template,
         stop_ids=stop_ids,

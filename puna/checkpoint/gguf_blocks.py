@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int8, UInt8
 from torch import Tensor
 
-Blocks = UInt8[Tensor, "N Z"]
+from puna.checkpoint.gguf_bits import Blocks, cut, half, six_bit_pairs
+from puna.checkpoint.gguf_mixtures import RUNS, weights_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class BlockType:
 
 def decode_q8_0(blocks: Blocks) -> Float[Tensor, "N W"]:
     """x = d q: a half-precision scale, then 32 signed bytes."""
-    return half(blocks[:, :2]) * blocks[:, 2:].contiguous().view(torch.int8).float()
+    return half(blocks[:, :2]) * cut(blocks, 2).view(torch.int8).float()
 
 
 def decode_q4_0(blocks: Blocks) -> Float[Tensor, "N W"]:
@@ -55,7 +56,7 @@ def decode_q6_k(blocks: Blocks) -> Float[Tensor, "N W"]:
     """x = d s (q - 32): four low bits and two high bits a value, a signed scale for each 16."""
     N = blocks.shape[0]
     q = values_q6_k(blocks).view(N, 16, 16).float()
-    scales = blocks[:, 192:208].contiguous().view(torch.int8).float()
+    scales = cut(blocks, 192, 208).view(torch.int8).float()
     x = (half(blocks[:, 208:210]) * scales)[..., None] * q
     return x.reshape(N, 256)
 
@@ -92,21 +93,12 @@ def values_q6_k(blocks: Blocks) -> Int8[Tensor, "N W"]:
     return (low | (high << 4)).reshape(N, 256).to(torch.int8) - 32
 
 
-def half(raw: UInt8[Tensor, "N 2"]) -> Float[Tensor, "N 1"]:
-    """Return a half-precision number of each block, in float32."""
-    return raw.contiguous().view(torch.float16).float()
-
-
-def six_bit_pairs(packed: UInt8[Tensor, "N 12"]) -> tuple[Tensor, Tensor]:
-    """Unpack eight scales and eight minimums of six bits each from twelve bytes."""
-    first, second, third = packed[:, 0:4], packed[:, 4:8], packed[:, 8:12]
-    scales = torch.cat((first & 63, (third & 15) | ((first >> 6) << 4)), dim=1)
-    minimums = torch.cat((second & 63, (third >> 4) | ((second >> 6) << 4)), dim=1)
-    return scales, minimums
-
-
 def _plain(dtype: torch.dtype) -> Callable[[Blocks], Tensor]:
     return lambda blocks: blocks.view(dtype)
+
+
+def _by_runs(kind: str, middle: int = 0) -> Callable[[Blocks], Tensor]:
+    return lambda blocks: weights_of(RUNS[kind](blocks), middle=middle)
 
 
 # Source: ggml's type numbers.
@@ -117,8 +109,19 @@ TYPES: Mapping[str, BlockType] = {
     "Q8_0": BlockType(code=8, values=32, bytes=34, decode=decode_q8_0),
     "Q4_K": BlockType(code=12, values=256, bytes=144, decode=decode_q4_k),
     "Q6_K": BlockType(code=14, values=256, bytes=210, decode=decode_q6_k),
+    "Q4_1": BlockType(code=3, values=32, bytes=20, decode=_by_runs("Q4_1")),
+    "Q5_0": BlockType(code=6, values=32, bytes=22, decode=_by_runs("Q5_0")),
+    "Q5_1": BlockType(code=7, values=32, bytes=24, decode=_by_runs("Q5_1")),
+    "Q2_K": BlockType(code=10, values=256, bytes=84, decode=_by_runs("Q2_K")),
+    "Q3_K": BlockType(code=11, values=256, bytes=110, decode=_by_runs("Q3_K", middle=8)),
+    "Q5_K": BlockType(code=13, values=256, bytes=176, decode=_by_runs("Q5_K")),
+    "IQ4_NL": BlockType(code=20, values=32, bytes=18, decode=_by_runs("IQ4_NL")),
+    "IQ4_XS": BlockType(code=23, values=256, bytes=136, decode=_by_runs("IQ4_XS")),
     "BF16": BlockType(code=30, values=1, bytes=2, decode=_plain(torch.bfloat16)),
 }
 
 # Types that files hold and puna does not read, for messages.
-UNREAD = {3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 10: "Q2_K", 11: "Q3_K", 13: "Q5_K", 15: "Q8_K"}
+UNREAD = {
+    9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S",
+    22: "IQ2_S", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+}  # fmt: skip

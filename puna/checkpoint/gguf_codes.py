@@ -1,25 +1,38 @@
 """GGUF's quantized blocks as the codes that the kernels multiply by, without widening them.
 
 Q8_0 is int8 in groups of 32, Q4_0 is int4 with 8 for zero, Q4_K is int4 with a zero for each group,
-Q6_K is int8 in groups of 16. The codes stand for the same weights that
-puna.checkpoint.gguf_blocks decodes; puna.checkpoint.gguf_panels lays them out without this detour.
+Q6_K is int8 in groups of 16; those of puna.checkpoint.gguf_mixtures are int8 or int4, some with
+zeros. The codes stand for the same weights that puna.checkpoint.gguf_blocks decodes;
+puna.checkpoint.gguf_panels lays them out without this detour.
 """
+
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from puna.checkpoint.gguf_blocks import (
-    Blocks,
-    half,
-    nibbles_q4_k,
-    six_bit_pairs,
-    values_q6_k,
-)
-from puna.quant.codes import Codes
+from puna.checkpoint.gguf_bits import Blocks, cut, half, six_bit_pairs
+from puna.checkpoint.gguf_blocks import nibbles_q4_k, values_q6_k
+from puna.checkpoint.gguf_mixtures import RUNS
+from puna.quant.codes import Codes, Format
 
-# Types whose codes are multiplied as they are.
-CODED = ("Q8_0", "Q4_0", "Q4_K", "Q6_K")
+# Types whose codes are multiplied as they are: their format, and how many share a scale.
+FORMS: Mapping[str, tuple[Format, int]] = {
+    "Q8_0": ("int8", 32),
+    "Q4_0": ("int4", 32),
+    "Q4_K": ("int4", 32),
+    "Q6_K": ("int8", 16),
+    "Q4_1": ("int4", 32),
+    "Q5_0": ("int8", 32),
+    "Q5_1": ("int8", 32),
+    "Q2_K": ("int4", 16),
+    "Q3_K": ("int4", 16),
+    "Q5_K": ("int8", 32),
+    "IQ4_NL": ("int8", 32),
+    "IQ4_XS": ("int8", 32),
+}
+CODED = tuple(FORMS)
 
 
 def codes_of(kind: str, blocks: Blocks, rows: int) -> Codes:
@@ -30,10 +43,10 @@ def codes_of(kind: str, blocks: Blocks, rows: int) -> Codes:
     """
     match kind:
         case "Q8_0":
-            codes = blocks[:, 2:].contiguous().view(torch.int8)
+            codes = cut(blocks, 2).view(torch.int8)
             return _int8(codes, half(blocks[:, :2]), rows, group=32)
         case "Q6_K":
-            scales = half(blocks[:, 208:210]) * blocks[:, 192:208].contiguous().view(torch.int8)
+            scales = half(blocks[:, 208:210]) * cut(blocks, 192, 208).view(torch.int8)
             return _int8(values_q6_k(blocks), scales, rows, group=16)
         case "Q4_0":
             packed = blocks[:, 2:]
@@ -43,7 +56,7 @@ def codes_of(kind: str, blocks: Blocks, rows: int) -> Codes:
         case "Q4_K":
             return _q4_k(blocks, rows)
         case _:
-            raise AssertionError(f"{kind} has no codes")
+            return _of_runs(kind, blocks, rows)
 
 
 def encode_q4_0(rows: Float[Tensor, "N W"]) -> UInt8[Tensor, "N Z"]:
@@ -59,6 +72,22 @@ def encode_q4_0(rows: Float[Tensor, "N W"]) -> UInt8[Tensor, "N Z"]:
     q = (blocks * inverse + 8.5).clamp(0, 15).to(torch.uint8)
     packed = q[:, :16] | (q[:, 16:] << 4)
     return torch.cat((d.half().view(torch.uint8), packed), dim=1).reshape(rows.shape[0], -1)
+
+
+def _of_runs(kind: str, blocks: Blocks, rows: int) -> Codes:
+    codes, scales, lows = RUNS[kind](blocks)
+    zeros = None
+    if lows is not None:
+        codes = codes.masked_fill((scales == 0)[..., None], 0)
+        scales, zeros = _with_zeros(scales, lows)
+    form, group = FORMS[kind]
+    return Codes(
+        format=form,
+        codes=codes.reshape(rows, -1),
+        scales=scales.reshape(rows, -1),
+        zeros=None if zeros is None else zeros.reshape(rows, -1),
+        group=group,
+    )
 
 
 def _int8(codes: Tensor, scales: Tensor, rows: int, *, group: int) -> Codes:
@@ -84,10 +113,14 @@ def _q4_k(blocks: Blocks, rows: int) -> Codes:
 
 
 def grid_q4_k(blocks: Blocks) -> tuple[Float[Tensor, "N 8"], Float[Tensor, "N 8"]]:
-    """Return the scale and the zero of each run; a flat one has its minimum for a scale, zero 1."""
+    """Return the scale and the zero of each run."""
     d, m = half(blocks[:, 0:2]), half(blocks[:, 2:4])
     steps, minimums = six_bit_pairs(blocks[:, 4:16])
-    scales, lows = d * steps.float(), m * minimums.float()
+    return _with_zeros(d * steps.float(), m * minimums.float())
+
+
+def _with_zeros(scales: Tensor, lows: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn lows into zeros; a run without a scale gets its low for one, and the zero 1."""
     flat = scales == 0
     zeros = torch.where(flat, 1.0, lows / torch.where(flat, 1.0, scales))
     return torch.where(flat, lows, scales), zeros

@@ -99,6 +99,26 @@ class _Cursor:
         except UnicodeDecodeError as error:
             raise self.wrong(f"a string is no UTF-8 ({error.reason})") from error
 
+    def texts(self, count: int) -> list[str]:
+        """Read many strings: a vocabulary and its merges are hundreds of thousands."""
+        view, size, at = self.view, self.size, self.at
+        length = struct.Struct("<Q").unpack_from
+        raws = []
+        for _ in range(count):
+            stop = at + 8
+            if stop <= size:
+                stop += length(view, at)[0]
+            if stop > size:
+                self.at = at
+                raise self.wrong(f"a string of an array ends at {stop:,} of {size:,}")
+            raws.append(view[at + 8 : stop])
+            at = stop
+        self.at = at
+        try:
+            return [raw.decode() for raw in raws]
+        except UnicodeDecodeError as error:
+            raise self.wrong(f"a string is no UTF-8 ({error.reason})") from error
+
     def wrong(self, what: str) -> FormatError:
         return FormatError(
             f"{self.where}: at byte {self.at:,}, {what}; a whole GGUF file is expected. It is "
@@ -141,7 +161,7 @@ def _value(cursor: _Cursor) -> Any:
     item_code, count = cursor.scalar("<I"), cursor.scalar("<Q")
     if item_code == _STRING:
         cursor.need(count * 8)
-        return [cursor.text() for _ in range(count)]
+        return cursor.texts(count)
     if item_code not in _SCALARS:
         raise cursor.wrong(f"an array holds items of type {item_code}")
     form = _SCALARS[item_code]

@@ -1,27 +1,32 @@
 """GGUF's quantized blocks as the panels of the kernels, a few rows at a time.
 
-A model begins to run when its codes lie in panels. Here they get there by whole 32-bit words: no
-code is ever spread to a byte, and beside the panels only a run of rows is in memory. What the codes
-mean stands in puna.checkpoint.gguf_codes, which is the slow and readable reference.
+A model begins to run when its codes lie in panels. native/gguf.cpp brings them there; without the
+extension torch does, by whole 32-bit words and with the same result to the bit. Beside the panels
+only a run of rows is in memory. What the codes mean stands in puna.checkpoint.gguf_codes, which is
+the slow and readable reference.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from puna.checkpoint.gguf_blocks import TYPES, Blocks, half
-from puna.checkpoint.gguf_codes import flat_q4_k, grid_q4_k
-from puna.ops.lowbit import LANES, Format, Packed, of_panels
+from puna.checkpoint.gguf_bits import Blocks, cut, half
+from puna.checkpoint.gguf_blocks import TYPES
+from puna.checkpoint.gguf_codes import FORMS, codes_of, flat_q4_k, grid_q4_k
+from puna.ops import native
+from puna.ops.lowbit import LANES, Packed, of_panels, unit_of
 
-_RUN_BYTES = 1 << 20  # of rows that are laid out together; they stay in the cache of a core
+_RUN_BYTES = 1 << 20  # of rows that torch lays out together; they stay in the cache of a core
+_MAPPED_BYTES = 1 << 24  # of rows that are in memory while the threads of native/ lay them out
 _LARGEST_ZERO = 2.0**15  # the kernels keep zeros in half precision
 _NIBBLES, _PAIRS = 0x0F0F0F0F, 0x03030303  # the same bits of each of a word's four bytes
 _PLUS_128 = -0x7F7F7F80  # 0x80808080 as a signed number; its exclusive or adds 128 to each byte
 _PLUS_96 = 0x60606060  # 128, less the 32 that Q6_K stores its codes plus
 
 Rows = Callable[[int, int], Tensor]  # the bytes of a run of rows, [rows, bytes]
+Check = Callable[[Tensor, Tensor | None], None]
 Grid = tuple[Tensor, Tensor | None]  # scales and zeros [rows, groups]
 
 
@@ -29,7 +34,7 @@ def panels_of(
     kind: str,
     rows_of: Rows,
     shape: tuple[int, int],
-    check: Callable[[Tensor, Tensor | None], None],
+    check: Check,
 ) -> Packed | None:
     """Return a matrix of blocks as the kernels read it; None: they hold no such code.
 
@@ -37,16 +42,16 @@ def panels_of(
         rows_of: reads the rows from one number to another.
         check: stops on scales and zeros that are no numbers.
     """
-    form, group = _FORMS[kind]
+    if native.level() is not None and kind in _WORDS:
+        return _by_threads(kind, rows_of, shape, check)
+    form, group = FORMS[kind]
     rows, columns = shape
     words = columns // (8 if form == "int4" else 4)
     lanes = torch.empty(-(-rows // LANES), words, LANES, dtype=torch.int32)
     grids: list[Grid] = []
-    step = max(1, _RUN_BYTES // TYPES[kind].row_bytes(columns) // LANES) * LANES
-    for start in range(0, rows, step):
-        stop = min(rows, start + step)
+    for start, stop in _runs(kind, shape, _RUN_BYTES):
         blocks = rows_of(start, stop).view(-1, TYPES[kind].bytes)
-        found = _WORDS[kind](blocks)
+        found, (scales, zeros) = _laid(kind, blocks)
         if kind == "Q8_0" and bool((found.view(torch.uint8) == 0).any()):
             return None  # a code of -128
         found = found.view(stop - start, words)
@@ -55,7 +60,6 @@ def panels_of(
             found = torch.nn.functional.pad(found, (0, 0, 0, missing))
         target = lanes[start // LANES : start // LANES + found.shape[0] // LANES]
         target.copy_(found.view(-1, LANES, words).transpose(1, 2))
-        scales, zeros = _GRIDS[kind](blocks)
         per_row = (stop - start, columns // group)
         grids.append((scales.view(per_row), None if zeros is None else zeros.view(per_row)))
     scales = torch.cat([scales for scales, _ in grids])
@@ -67,12 +71,68 @@ def panels_of(
     return of_panels(form, lanes[..., None].view(torch.uint8), shape, scales, zeros, group)
 
 
+def _laid(kind: str, blocks: Blocks) -> tuple[Tensor, Grid]:
+    """Return the words of some blocks, and their scales and zeros."""
+    if kind in _WORDS:
+        return _WORDS[kind](blocks), _GRIDS[kind](blocks)
+    made = codes_of(kind, blocks, blocks.shape[0])
+    if made.format == "int8":
+        words = (made.codes.view(torch.uint8) ^ 128).view(torch.int32)
+    else:
+        fours = made.codes.view(torch.int32).view(len(blocks), -1, 2)
+        words = fours[..., 0] | (fours[..., 1] << 4)
+    return words, (made.scales, made.zeros)
+
+
+def _by_threads(kind: str, rows_of: Rows, shape: tuple[int, int], check: Check) -> Packed | None:
+    """Do the same in native/gguf.cpp: it gives codes, and scales and zeros in float32.
+
+    The power of two that scales are kept in is that of the largest, known when all rows are laid.
+    """
+    form, group = FORMS[kind]
+    rows, columns = shape
+    panels, words = -(-rows // LANES), columns // (8 if form == "int4" else 4)
+    codes = torch.empty(panels, words, LANES, dtype=torch.int32)
+    scales = torch.empty(panels, columns // group, LANES)
+    zeros = torch.empty_like(scales) if kind == "Q4_K" else None
+    holds, peaks = True, torch.zeros(2)  # the largest scale and zero
+    for start, stop in _runs(kind, shape, _MAPPED_BYTES):
+        raw, first = rows_of(start, stop).contiguous(), start // LANES
+        targets = (part if part is None else part[first:] for part in (codes, scales, zeros))
+        known, *found = native.extension().lay_blocks(
+            TYPES[kind].code, raw.data_ptr(), stop - start, columns,
+            *map(native.address, targets), native.threads(),
+        )  # fmt: skip
+        holds, peaks = holds and known, torch.maximum(peaks, torch.tensor(found))
+    check(peaks, None)
+    if not holds or float(peaks[1]) > _LARGEST_ZERO:
+        return None
+    unit = unit_of(peaks[0])
+    return Packed(
+        format=form,
+        out=rows,
+        inner=columns,
+        group=group,
+        codes=codes[..., None].view(torch.uint8),
+        scales=scales.div_(unit).half(),
+        zeros=None if zeros is None else zeros.half(),
+        scale_unit=unit,
+    )
+
+
+def _runs(kind: str, shape: tuple[int, int], run_bytes: int) -> Iterator[tuple[int, int]]:
+    """Cut a matrix into runs of whole panels, of about so many bytes."""
+    step = max(1, run_bytes // TYPES[kind].row_bytes(shape[1]) // LANES) * LANES
+    for start in range(0, shape[0], step):
+        yield start, min(shape[0], start + step)
+
+
 def _words_q4_0(blocks: Blocks) -> Int[Tensor, "N 1 4"]:
-    return _paired(blocks[:, 2:].contiguous().view(torch.int32).view(-1, 1, 2, 2))
+    return _paired(cut(blocks, 2).view(torch.int32).view(-1, 1, 2, 2))
 
 
 def _words_q4_k(blocks: Blocks) -> Int[Tensor, "N 8 4"]:
-    words = _paired(blocks[:, 16:].contiguous().view(torch.int32).view(-1, 4, 4, 2)).view(-1, 8, 4)
+    words = _paired(cut(blocks, 16).view(torch.int32).view(-1, 4, 4, 2)).view(-1, 8, 4)
     flat = flat_q4_k(blocks)
     return words.masked_fill_(flat[..., None], 0) if bool(flat.any()) else words
 
@@ -85,14 +145,14 @@ def _paired(given: Int[Tensor, "N runs words 2"]) -> Int[Tensor, "N runs words"]
 
 
 def _words_q8_0(blocks: Blocks) -> Int[Tensor, "N 8"]:
-    return blocks[:, 2:].contiguous().view(torch.int32) ^ _PLUS_128
+    return cut(blocks, 2).view(torch.int32) ^ _PLUS_128
 
 
 def _words_q6_k(blocks: Blocks) -> Int[Tensor, "N 2 4 8"]:
     """Join four low bits and two high ones: four runs of 32 codes share 32 bytes of high bits."""
     N = blocks.shape[0]
-    low = blocks[:, :128].contiguous().view(torch.int32).view(N, 2, 2, 8)
-    high = blocks[:, 128:192].contiguous().view(torch.int32).view(N, 2, 8)
+    low = cut(blocks, 0, 128).view(torch.int32).view(N, 2, 2, 8)
+    high = cut(blocks, 128, 192).view(torch.int32).view(N, 2, 8)
     runs = [
         ((low[:, :, run % 2] >> (4 * (run // 2))) & _NIBBLES)
         | (((high >> (2 * run)) & _PAIRS) << 4)
@@ -102,7 +162,7 @@ def _words_q6_k(blocks: Blocks) -> Int[Tensor, "N 2 4 8"]:
 
 
 def _scales_q6_k(blocks: Blocks) -> Grid:
-    steps = blocks[:, 192:208].contiguous().view(torch.int8)
+    steps = cut(blocks, 192, 208).view(torch.int8)
     return half(blocks[:, 208:210]) * steps.float(), None
 
 
@@ -110,12 +170,6 @@ def _scales_first(blocks: Blocks) -> Grid:
     return half(blocks[:, :2]), None
 
 
-_FORMS: dict[str, tuple[Format, int]] = {
-    "Q8_0": ("int8", 32),
-    "Q4_0": ("int4", 32),
-    "Q4_K": ("int4", 32),
-    "Q6_K": ("int8", 16),
-}
 _WORDS: dict[str, Callable[[Blocks], Tensor]] = {
     "Q8_0": _words_q8_0,
     "Q4_0": _words_q4_0,

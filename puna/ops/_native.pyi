@@ -10,6 +10,17 @@ def linear(
 def choose(
     level: str, logits: int, rows: int, vocab: int, settings: int, ids: int, threads: int, /
 ) -> None: ...
+def lay_blocks(
+    kind: int,
+    blocks: int,
+    rows: int,
+    columns: int,
+    codes: int,
+    scales: int,
+    zeros: int,
+    threads: int,
+    /,
+) -> tuple[bool, float, float]: ...
 
 class Decoder:
     def __init__(

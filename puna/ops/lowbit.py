@@ -184,7 +184,7 @@ def of_panels(
     group: int,
 ) -> Packed:
     """Return the matrix whose codes lie in panels already; scales and zeros are as in `pack`."""
-    panels, unit = codes.shape[0], _unit_of(scales)
+    panels, unit = codes.shape[0], unit_of(scales)
     return Packed(
         format=format,
         out=shape[0],
@@ -229,7 +229,7 @@ def _require_scales(
     return scales
 
 
-def _unit_of(scales: Tensor) -> float:
+def unit_of(scales: Tensor) -> float:
     """Return the power of two that brings the largest scale to 2^14, near float16's end."""
     peak = float(scales.abs().max())
     if peak == 0:
