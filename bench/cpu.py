@@ -3,9 +3,10 @@
 The sides alternate within each round, because a machine's memory bandwidth changes within seconds;
 a row of the table is the median of the ratios of the rounds, beside the share of the read bandwidth
 (decoding) or of the matrix peak (prompts) that was measured in the same rounds. Weights are random,
-and the same format and shape is made for each peer. OpenVINO is left out where it is not installed;
-it runs in a process of its own, and its cell says so where that process crashed.
-Run: python bench/cpu.py [--quick] [--only 135M] [--formats int4,int8]
+and the same format and shape is made for each peer; q4_k is one file that both read. OpenVINO is
+left out where it is not installed; it runs in a process of its own, and its cell says so where that
+process crashed.
+Run: python bench/cpu.py [--quick] [--only 135M] [--formats int4,q4_k]
 """
 
 import argparse
@@ -19,14 +20,14 @@ from pathlib import Path
 
 import openvino_llama
 import torch
-from llamacpp import LlamaCpp, version, write_gguf
+from llamacpp import MIXED, LlamaCpp, version, write_gguf
 
+from puna.checkpoint.load import load_model
 from puna.device import machine, measure_matrix_peak, measure_read_bandwidth
 from puna.infer.runner import PAGE_TOKENS, PagedCache, Part, Runner
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.ops import native
-from puna.ops.lowbit import Format
 from puna.quant.codes import Scheme, quantize_weight
 from puna.quant.linear import QuantLinear, RowEmbedding
 
@@ -38,13 +39,15 @@ SHAPES = {
         width=2048, layers=16, heads=32, kv_heads=8, mlp_width=8192, vocab=128_256, tied=True
     ),
 }
-PEER_FORMATS: dict[Format, str] = {"f32": "F32", "bf16": "BF16", "int8": "Q8_0", "int4": "Q4_0"}
+PEER_FORMATS = {"f32": "F32", "bf16": "BF16", "int8": "Q8_0", "int4": "Q4_0"}
+FILES = {"q4_k": MIXED}  # formats of a file that both sides read
+BLOCK = 256  # weights of a row in one block of these
 PROMPT, BATCH = 512, 8
 Side = Callable[[int, int, int], None]  # reads rows, tokens of each, after so many held
 TOKEN = 5  # decoded again and again: the weights read do not depend on it
 
 
-def random_model(config: ModelConfig, format: Format) -> Llama:
+def random_model(config: ModelConfig, format: str) -> Llama:
     """Build a model whose matrices repeat a few random rows: memory and time do not notice."""
     with torch.device("meta"):
         model = Llama(config)
@@ -70,7 +73,7 @@ def config_of_one_layer(config: ModelConfig) -> ModelConfig:
     )  # fmt: skip
 
 
-def in_format(module: torch.nn.Module, weight: torch.Tensor, format: Format) -> torch.nn.Module:
+def in_format(module: torch.nn.Module, weight: torch.Tensor, format: str) -> torch.nn.Module:
     """Return the layer with this weight in this format."""
     if format in ("f32", "bf16"):
         dtype = torch.float32 if format == "f32" else torch.bfloat16
@@ -83,18 +86,26 @@ def in_format(module: torch.nn.Module, weight: torch.Tensor, format: Format) -> 
     return layer
 
 
+def bytes_read(model: Llama) -> int:
+    """Count what a token reads: every matrix once, for a tied head is the embedding."""
+    packed = [module.packed for module in model.modules() if hasattr(module, "packed")]
+    plain = [weight for weight in model.parameters() if weight.ndim == 2]
+    sizes = {matrix.codes.data_ptr(): matrix.nbytes for matrix in packed}
+    return sum((sizes | {weight.data_ptr(): weight.nbytes for weight in plain}).values())
+
+
 class Puna:
     """Our side: the native runner over a paged cache."""
 
-    def __init__(self, config: ModelConfig, format: Format) -> None:
-        self.model = random_model(config, format)
+    def __init__(self, model: Llama, format: str) -> None:
+        self.model, config = model, model.config
         runner = Runner.of(self.model)
         assert runner is not None, "puna was installed without its kernels"
         self.runner = runner
         self.pages = PROMPT // PAGE_TOKENS
         dtype = torch.float32 if format == "f32" else torch.bfloat16
         self.cache = PagedCache(config, self.pages * BATCH, dtype=dtype)
-        self.weight_bytes = sum(matrix.nbytes for matrix in runner.matrices.values())
+        self.weight_bytes = bytes_read(model)
 
     def read(self, rows: int, tokens: int, held: int) -> None:
         """Read the next tokens of some rows."""
@@ -128,16 +139,18 @@ def speed_or_none(read: Side, rows: int, steps: int) -> float | None:
         return None
 
 
-def sides_of(name: str, format: Format) -> tuple[Puna, dict[str, Side]]:
+def sides_of(name: str, format: str) -> tuple[Puna, dict[str, Side]]:
     """Return our side, and all of them by their names."""
     config, threads = SHAPES[name], torch.get_num_threads()
-    ours = Puna(config, format)
-    sides: dict[str, Side] = {"puna": ours.read}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
-        write_gguf(path, config, PEER_FORMATS[format])
+        write_gguf(path, config, (PEER_FORMATS | FILES)[format])
+        is_file = format in FILES
+        model = load_model(path, as_stored=True) if is_file else random_model(config, format)
+        ours = Puna(model, format)
+        sides: dict[str, Side] = {"puna": ours.read}
         sides["llama.cpp"] = LlamaCpp(path, threads=threads, rows=BATCH, batch=PROMPT).read
-    if openvino_llama.version():
+    if openvino_llama.version() and not is_file:
         try:
             sides["openvino"] = openvino_llama.InChild(config, format, threads=threads).read
         except openvino_llama.CrashError:
@@ -150,7 +163,7 @@ def crashed(rows: int, tokens: int, held: int) -> None:
     raise openvino_llama.CrashError
 
 
-def compare(name: str, format: Format, rounds: int) -> None:
+def compare(name: str, format: str, rounds: int) -> None:
     """Print the rows of one shape and format."""
     ours, sides = sides_of(name, format)
     steps = 12 if name == "1B" else 40
@@ -217,6 +230,8 @@ def main() -> None:
             not arguments.only and not (arguments.quick and name == "1B")
         ):
             for format in arguments.formats.split(","):
+                if format in FILES and SHAPES[name].width % BLOCK:
+                    continue
                 compare(name, format, rounds=3 if arguments.quick else 7)
 
 

@@ -21,11 +21,37 @@ def version() -> str:
     return f"llama-cpp-python {llama_cpp.__version__}"
 
 
+MIXED = "Q4_K_M"  # llama.cpp's mixture: Q4_K, and Q6_K where errors cost most
+
+
+def kind_of(name: str, layer: int, layers: int, format: str) -> str:
+    """Return a tensor's type in a file of this format. Source: llama.cpp's llama-quant.cpp."""
+    if format != MIXED:
+        return format
+    eighth = layers // 8
+    is_wide = layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
+    is_more = name == "token_embd" or (name.endswith(("attn_v", "ffn_down")) and is_wide)
+    return "Q6_K" if is_more else "Q4_K"
+
+
+def random_rows(random: np.random.Generator, kind: str, rows: int, columns: int) -> np.ndarray:
+    """Return random weights; of Q4_K and Q6_K random blocks, for which gguf has no writer."""
+    import gguf
+
+    if kind not in ("Q4_K", "Q6_K"):
+        seed = random.standard_normal((rows, columns), dtype=np.float32) * 0.02
+        return gguf.quants.quantize(seed, gguf.GGMLQuantizationType[kind])
+    values, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    blocks = random.integers(0, 256, (rows * columns // values, size), dtype=np.uint8)
+    for at in (0, 2) if kind == "Q4_K" else (208,):  # scales of scales and, of Q4_K, of minimums
+        blocks[:, at : at + 2] = np.array([1e-5 if at else 8e-5], np.float16).view(np.uint8)
+    return blocks.reshape(rows, -1)
+
+
 def write_gguf(path: Path, config: ModelConfig, format: str) -> None:
     """Write a Llama of this shape whose matrices repeat a few random rows."""
     import gguf
 
-    kind = gguf.GGMLQuantizationType[format]
     out = gguf.GGUFWriter(path, "llama")
     out.add_context_length(4096)
     out.add_embedding_length(config.width)
@@ -40,11 +66,11 @@ def write_gguf(path: Path, config: ModelConfig, format: str) -> None:
     out.add_tokenizer_model("no_vocab")
     random = np.random.default_rng(0)
 
-    def matrix(name: str, rows: int, columns: int) -> None:
-        seed = random.standard_normal((min(rows, 64), columns), dtype=np.float32) * 0.02
-        some = gguf.quants.quantize(seed, kind)
-        every = np.tile(some, (-(-rows // len(some)), 1))[:rows]
-        out.add_tensor(f"{name}.weight", np.ascontiguousarray(every), raw_dtype=kind)
+    def matrix(name: str, rows: int, columns: int, layer: int = 0) -> None:
+        kind = kind_of(name, layer, config.layers, format)
+        some = random_rows(random, kind, min(rows, 64), columns)
+        every = np.ascontiguousarray(np.tile(some, (-(-rows // len(some)), 1))[:rows])
+        out.add_tensor(f"{name}.weight", every, raw_dtype=gguf.GGMLQuantizationType[kind])
 
     D, F = config.width, config.mlp_width
     query, keys = config.heads * config.head_width, config.kv_heads * config.head_width
@@ -58,7 +84,7 @@ def write_gguf(path: Path, config: ModelConfig, format: str) -> None:
             "attn_output": (D, query), "ffn_gate": (F, D), "ffn_up": (F, D), "ffn_down": (D, F),
         }  # fmt: skip
         for name, shape in shapes.items():
-            matrix(f"blk.{i}.{name}", *shape)
+            matrix(f"blk.{i}.{name}", *shape, layer=i)
     out.write_header_to_file()
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
