@@ -69,7 +69,7 @@ def open_gguf(path: Path) -> Checkpoint:
     sources = {"config": "metadata", "weights": "tensors of the file"}
     if rope_freqs is not None:
         sources["rope_scaling"] = gguf_rope.NAME
-    if "tokenizer.ggml.model" in metadata:
+    if _has_vocabulary(metadata):
         sources["tokenizer"] = "metadata"
     if stop_ids:
         sources["stop_ids"] = "metadata"
@@ -297,8 +297,13 @@ def _stop_ids(metadata: Mapping[str, Any], path: Path) -> tuple[int, ...]:
     return tuple(found)
 
 
+def _has_vocabulary(metadata: Mapping[str, Any]) -> bool:
+    """Whether a file holds a tokenizer; `no_vocab` is llama.cpp's name for none."""
+    return metadata.get("tokenizer.ggml.model", "no_vocab") != "no_vocab"
+
+
 def _tokenizer(metadata: Mapping[str, Any], where: str) -> Tokenizer | None:
-    if "tokenizer.ggml.model" not in metadata:
+    if not _has_vocabulary(metadata):
         return None
     return from_gguf_vocabulary(metadata, where=where)
 

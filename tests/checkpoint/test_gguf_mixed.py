@@ -45,6 +45,7 @@ def write_mixture(path: Path, kind_of: Callable[[str], str]) -> None:
     writer.add_layer_norm_rms_eps(WIDE.norm_eps)
     writer.add_rope_freq_base(WIDE.rope_theta)
     writer.add_vocab_size(WIDE.vocab)
+    writer.add_tokenizer_model("no_vocab")
     for seed, place in enumerate(places(WIDE, "gguf")):
         if len(place.shape) == 1:
             writer.add_tensor(place.name, np.ones(place.shape, np.float32))
@@ -109,3 +110,10 @@ def test_a_scale_that_is_no_number_names_its_tensor(tmp_path: Path, kind: str) -
     (tmp_path / "m.gguf").write_bytes(raw)
     with pytest.raises(PunaError, match=r"'output\.weight' is no finite number"):
         load_model(tmp_path / "m.gguf", as_stored=True)
+
+
+def test_a_file_that_says_it_has_no_vocabulary_has_none(tmp_path: Path) -> None:
+    write_mixture(tmp_path / "m.gguf", q4_k_m)
+    checkpoint = open_checkpoint(tmp_path / "m.gguf")
+    assert checkpoint.tokenizer() is None
+    assert "tokenizer" not in checkpoint.sources
