@@ -1,5 +1,6 @@
 // The Python face: addresses and sizes in, nothing of torch linked. puna/ops/native.py checks every
 // shape and keeps the tensors alive; nothing else calls this module.
+#include <algorithm>
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -28,6 +29,8 @@ using LayerFields = std::tuple<Address, Address, std::vector<MatrixFields>>;
 // width, heads, kv_heads, head_width, mlp_width, vocab, norm_eps
 using ShapeFields = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, float>;
 // format, keys, values, key_scales, value_scales, pages, page_tokens
+// Ids, tokens held before them, pages, and whether the logits after every token are wanted.
+using PartFields = std::tuple<std::vector<int32_t>, int64_t, std::vector<int32_t>, bool>;
 using CacheFields = std::tuple<int, Address, Address, Address, Address, int64_t, int64_t>;
 
 template <class T>
@@ -75,13 +78,25 @@ void make_decoder(Decoder* place, const std::string& level, const ShapeFields& s
                       std::move(freqs));
 }
 
-void step(const Decoder& decoder, Address ids, int64_t rows, Address counts, Address held,
-          Address tables, int64_t sequences, int64_t table_width, Address wanted,
-          int64_t wanted_count, const CacheFields& cache, Address logits, int threads) {
+void step(const Decoder& decoder, const std::vector<PartFields>& parts, const CacheFields& cache,
+          Address logits, int threads) {
+  size_t width = 0;
+  for (const auto& part : parts) width = std::max(width, std::get<2>(part).size());
+  std::vector<int32_t> all_ids, tables(parts.size() * width);
+  std::vector<int64_t> counts, held, wanted;
+  for (const auto& [ids, before, pages, wants_all] : parts) {
+    std::copy(pages.begin(), pages.end(), tables.begin() + int64_t(counts.size() * width));
+    counts.push_back(int64_t(ids.size()));
+    held.push_back(before);
+    all_ids.insert(all_ids.end(), ids.begin(), ids.end());
+    const int64_t end = int64_t(all_ids.size());
+    for (int64_t row = wants_all ? end - counts.back() : end - 1; row < end; ++row)
+      wanted.push_back(row);
+  }
   const auto& [format, keys, values, key_scales, value_scales, pages, page_tokens] = cache;
-  const Batch batch{at<const int32_t>(ids),  rows, at<const int64_t>(counts),
-                    at<const int64_t>(held), at<const int32_t>(tables), sequences, table_width,
-                    at<const int64_t>(wanted), wanted_count};
+  const Batch batch{all_ids.data(),        int64_t(all_ids.size()), counts.data(),
+                    held.data(),           tables.data(),           int64_t(parts.size()),
+                    int64_t(width),        wanted.data(),           int64_t(wanted.size())};
   const Cache own{static_cast<Format>(format), at<void>(keys), at<void>(values),
                   at<float>(key_scales), at<float>(value_scales), pages, page_tokens};
   const nb::gil_scoped_release release;

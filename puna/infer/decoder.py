@@ -179,19 +179,11 @@ class Decoder:
             ContextError: a part's pages, or the model's context, have no room for its tokens.
         """
         check_parts(parts, cache, self.config)
-        counts = np.array([len(part.ids) for part in parts], dtype=np.int64)
-        ids = np.concatenate([np.asarray(part.ids, dtype=np.int32) for part in parts])
-        held = np.array([part.held for part in parts], dtype=np.int64)
-        tables = np.zeros((len(parts), max(len(part.pages) for part in parts)), dtype=np.int32)
-        for row, part in enumerate(parts):
-            tables[row, : len(part.pages)] = part.pages
-        wanted = _wanted(parts, counts)
-        logits = np.empty((len(wanted), self.config.vocab), dtype=np.float32)
-        self._decoder.step(
-            ids.ctypes.data, len(ids), counts.ctypes.data, held.ctypes.data, tables.ctypes.data,
-            len(parts), tables.shape[1], wanted.ctypes.data, len(wanted), cache.fields(),
-            logits.ctypes.data, native.threads(),
-        )  # fmt: skip
+        wanted = sum(len(part.ids) if part.wants_all else 1 for part in parts)
+        logits = np.empty((wanted, self.config.vocab), dtype=np.float32)
+        given = [(part.ids, part.held, part.pages, part.wants_all) for part in parts]
+        address = native.array_address(logits)
+        self._decoder.step(given, cache.fields(), address, native.threads())
         return logits
 
 
@@ -220,17 +212,6 @@ def check_parts(parts: Sequence[Part], cache: Cache, config: ModelConfig) -> Non
                 f"runner: pages {min(part.pages)} to {max(part.pages)} were given; the cache "
                 f"has {cache.pages}."
             )
-
-
-def _wanted(parts: Sequence[Part], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    ends = np.cumsum(counts)
-    if not any(part.wants_all for part in parts):
-        return ends - 1
-    rows = [
-        np.arange(end - count, end) if part.wants_all else np.array([end - 1])
-        for part, end, count in zip(parts, ends, counts, strict=True)
-    ]
-    return np.concatenate(rows).astype(np.int64)
 
 
 def matrix_names(config: ModelConfig, *, has_head: bool) -> set[str]:

@@ -1,6 +1,9 @@
 """The extension module of native/module.cpp; tensors are addresses here."""
 
+from collections.abc import Sequence
+
 MatrixFields = tuple[int, int, int, int, int, int, int, float]
+PartFields = tuple[Sequence[int], int, Sequence[int], bool]
 LayerFields = tuple[int, int, list[MatrixFields]]
 
 def levels() -> list[str]: ...
@@ -36,15 +39,7 @@ class Decoder:
     ) -> None: ...
     def step(
         self,
-        ids: int,
-        rows: int,
-        counts: int,
-        held: int,
-        tables: int,
-        sequences: int,
-        table_width: int,
-        wanted: int,
-        wanted_count: int,
+        parts: list[PartFields],
         cache: tuple[int, int, int, int, int, int, int],
         logits: int,
         threads: int,
