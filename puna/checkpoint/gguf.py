@@ -299,7 +299,7 @@ def _stop_ids(metadata: Mapping[str, Any], path: Path) -> tuple[int, ...]:
 
 def _has_vocabulary(metadata: Mapping[str, Any]) -> bool:
     """Whether a file holds a tokenizer; `no_vocab` is llama.cpp's name for none."""
-    return metadata.get("tokenizer.ggml.model", "no_vocab") != "no_vocab"
+    return bool(metadata.get("tokenizer.ggml.model", "no_vocab") != "no_vocab")
 
 
 def _tokenizer(metadata: Mapping[str, Any], where: str) -> Tokenizer | None:
