@@ -202,7 +202,8 @@ def pick_dtype(name: str = "auto", device: "torch.device | None" = None) -> "tor
         raise ConfigError(
             f"dtype={name!r}; expected 'auto', {', '.join(map(repr, FLOATS))}. Use one of these."
         )
-    return getattr(torch, short.get(name, name))  # type: ignore[no-any-return]
+    found: torch.dtype = getattr(torch, short.get(name, name))
+    return found
 
 
 def has_fast_bfloat16() -> bool:

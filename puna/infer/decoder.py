@@ -37,9 +37,10 @@ def cache_name(name: str | None) -> CacheName | None:
     Raises:
         RequestError: there is no such cache.
     """
-    for known in get_args(CacheName):
+    names: tuple[CacheName, ...] = get_args(CacheName)
+    for known in names:
         if name == known:
-            return known  # type: ignore[no-any-return]
+            return known
     if name is None:
         return None
     raise RequestError(

@@ -112,7 +112,8 @@ def sample(
         return _chosen_by_torch(logits, configs, uniforms)
     if (chosen < 0).any():
         raise no_numbers()
-    return chosen.tolist()  # type: ignore[no-any-return]
+    ids: list[int] = chosen.tolist()
+    return ids
 
 
 def as_array(logits: Logits) -> "NDArray[np.float32] | None":
