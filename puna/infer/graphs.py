@@ -23,7 +23,7 @@ from puna.model.cache import KVCache
 from puna.model.llama import Block, Llama, RMSNorm
 from puna.ops.gpu.choice import decodes_by_graph, gpu_of
 from puna.ops.gpu.step import Pages, add_and_norm, attend_pages, gated, turn_and_store
-from puna.ops.lowbit import Format
+from puna.ops.matrix import Format
 from puna.ops.rope import rotation
 from puna.quant.fp8 import Fp8Linear
 from puna.quant.linear import QuantLinear, RowEmbedding

@@ -27,7 +27,8 @@ from puna.infer.decoder import (
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.ops import native
-from puna.ops.lowbit import Format, Packed, pack
+from puna.ops.lowbit import Packed, pack
+from puna.ops.matrix import Format
 
 __all__ = ["PAGE_TOKENS", "PagedCache", "Part", "Runner", "cache_dtype_of", "check_parts"]
 

@@ -21,14 +21,12 @@ from puna.errors import RequestError
 from puna.ops import native
 from puna.ops.gpu.matrix import GpuMatrix
 from puna.ops.gpu.run import product
-
-Format = Literal["f32", "bf16", "int8", "int4"]
+from puna.ops.matrix import NUMBERS, Format
 
 LANES = 16  # outputs of a panel; the registers of native/levels hold as many
 INPUT_GROUP = 128  # inputs that share a scale, at least
 LARGEST = {"int8": 127, "int4": 15}
 MIDDLE = {"int8": 0, "int4": 8}  # the code of zero where no zeros are given
-NUMBERS: dict[str, int] = {"f32": 0, "bf16": 1, "int8": 2, "int4": 3}  # as native/kernels.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -19,7 +19,7 @@ from puna.infer.open_model import open_model
 from puna.infer.rows import decoder_of
 from puna.infer.runner import PagedCache, Runner
 from puna.infer.sampling import SamplingConfig
-from puna.ops import lowbit, matrix, native
+from puna.ops import native
 from puna.quant.recipe import Recipe, quantize_model
 from tests.infer.tiny import GREEDY, WARM, prompts_of, tiny_model
 
@@ -138,10 +138,6 @@ def test_a_prompt_is_checked_alike(tmp_path: Path) -> None:
     for wrong, sentence in (([], "no tokens"), ([97], "holds the id 97")):
         with pytest.raises(RequestError, match=sentence):
             generate_ids(model, [wrong], max_tokens=2, sampling=GREEDY)
-
-
-def test_formats_have_the_numbers_that_tensors_give_them() -> None:
-    assert matrix.NUMBERS == lowbit.NUMBERS
 
 
 def test_norms_are_rounded_to_bfloat16_as_torch_rounds() -> None:

@@ -18,7 +18,8 @@ from puna.ops.gpu.choice import (
 from puna.ops.gpu.matrix import stacked
 from puna.ops.gpu.panels import as_gpu_matrix
 from puna.ops.gpu.run import product
-from puna.ops.lowbit import Format, linear, pack
+from puna.ops.lowbit import linear, pack
+from puna.ops.matrix import Format
 from tests.ops.weights import random_packed, seeded
 
 AMPERE = Gpu(capability=(8, 0), has_triton=True)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from puna.errors import RequestError
 from puna.ops import native
-from puna.ops.lowbit import Format, Packed, linear, linear_reference, pack, round_inputs
+from puna.ops.lowbit import Packed, linear, linear_reference, pack, round_inputs
+from puna.ops.matrix import Format
 from tests.ops.weights import random_packed, seeded
 
 FORMATS = get_args(Format)

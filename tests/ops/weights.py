@@ -2,7 +2,8 @@
 
 import torch
 
-from puna.ops.lowbit import Format, Packed, pack
+from puna.ops.lowbit import Packed, pack
+from puna.ops.matrix import Format
 
 
 def seeded(seed: int) -> torch.Generator:
