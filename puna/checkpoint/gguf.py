@@ -37,6 +37,7 @@ from puna.tokenizer.vocabulary import from_gguf_vocabulary, to_gguf_vocabulary
 
 _ROWS_BYTES = 1 << 20  # of quantized rows that are decoded at once
 _TEMPLATE = "tokenizer.chat_template"
+_NO_VOCABULARY = "no_vocab"  # llama.cpp's name of a file without one
 _STOPS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 # Source: llama.cpp's llama_ftype.
@@ -69,7 +70,8 @@ def open_gguf(path: Path) -> Checkpoint:
     sources = {"config": "metadata", "weights": "tensors of the file"}
     if rope_freqs is not None:
         sources["rope_scaling"] = gguf_rope.NAME
-    if _has_vocabulary(metadata):
+    has_tokenizer = metadata.get("tokenizer.ggml.model", _NO_VOCABULARY) != _NO_VOCABULARY
+    if has_tokenizer:
         sources["tokenizer"] = "metadata"
     if stop_ids:
         sources["stop_ids"] = "metadata"
@@ -81,7 +83,9 @@ def open_gguf(path: Path) -> Checkpoint:
         path=path,
         config=config,
         tensors=share_inputs(tensors, config.layers),
-        find_tokenizer=partial(_tokenizer, metadata, str(path)),
+        find_tokenizer=lambda: (
+            from_gguf_vocabulary(metadata, where=str(path)) if has_tokenizer else None
+        ),
         chat_template=template,
         stop_ids=stop_ids,
         sources=sources,
@@ -295,17 +299,6 @@ def _stop_ids(metadata: Mapping[str, Any], path: Path) -> tuple[int, ...]:
             raise ConfigError(f"{path}: tokenizer.ggml.{name}={value!r}; an id is expected.")
         found[value] = None
     return tuple(found)
-
-
-def _has_vocabulary(metadata: Mapping[str, Any]) -> bool:
-    """Whether a file holds a tokenizer; `no_vocab` is llama.cpp's name for none."""
-    return bool(metadata.get("tokenizer.ggml.model", "no_vocab") != "no_vocab")
-
-
-def _tokenizer(metadata: Mapping[str, Any], where: str) -> Tokenizer | None:
-    if not _has_vocabulary(metadata):
-        return None
-    return from_gguf_vocabulary(metadata, where=where)
 
 
 def _metadata(config: ModelConfig, kind: str, name: str) -> dict[str, Typed]:
