@@ -57,7 +57,8 @@ class TorchRows:
         self._make_room()
         device = self._model.embed.weight.device
         next_ids = torch.tensor(ids, device=device)[:, None]
-        return self._model(next_ids, cache=self._cache)[:, -1]  # type: ignore[no-any-return]
+        logits: Tensor = self._model(next_ids, cache=self._cache)
+        return logits[:, -1]
 
     @torch.inference_mode()
     def keep(self, places: Sequence[int]) -> None:
