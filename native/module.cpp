@@ -141,7 +141,7 @@ NB_MODULE(_native, m) {
   m.def("choose", choose_at, "ids [rows] chosen from logits [rows, vocab]; -1 where none can be.");
   m.def("lay_blocks", lay_blocks_at,
         "Rows of GGUF's blocks as panels; whether the kernels know all codes, and two peaks.");
-  nb::class_<Decoder>(m, "Decoder", "A whole model; see puna.infer.runner.")
+  nb::class_<Decoder>(m, "Decoder", "A whole model; see puna.infer.decoder.")
       .def("__init__", make_decoder)
       .def("step", step, "Reads rows, writes the cache and the logits of the rows wanted.");
 }

@@ -1,7 +1,7 @@
 // From rows of logits to tokens: the likeliest, or one drawn from what the filters leave.
 //
 // sample.inl chooses a row's token for each processor level; this hands rows to threads. What is
-// right is said in puna/infer/sampling.py.
+// right is said in puna/infer/filters.py.
 #pragma once
 #include <cstdint>
 

@@ -3,7 +3,7 @@
 // Every filter comes to one edge: the last token, by score and then by id, that may be drawn. Blocks
 // of 64 tokens are known by their highest score; those that lie below a bound are never opened, and
 // the edge is found by dividing what is left, not by sorting it. Drawing adds up what lies above the
-// edge in the order of ids, so that the same number draws the same token as in puna/infer/sampling.py
+// edge in the order of ids, so that the same number draws the same token as in puna/infer/filters.py
 // (sums of weights are within 2e-6 of it).
 
 constexpr int64_t kBlock = 64;
